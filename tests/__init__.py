@@ -1,0 +1,1 @@
+"""Tests of bandoneon; see tests/README.md."""
