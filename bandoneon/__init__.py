@@ -1,0 +1,4 @@
+"""bandoneon: an instrument suite for Tango Controls.
+
+Importing this package loads nothing heavy; see `bandoneon.client` for the Python API.
+"""

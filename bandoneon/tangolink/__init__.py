@@ -1,0 +1,1 @@
+"""Tango as a client: proxies with deadlines, subscriptions that survive restarts, helpers of servers."""
