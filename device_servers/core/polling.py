@@ -1,0 +1,305 @@
+"""When what is polled: a pure schedule, and the one thread per line that follows it and brings the line back.
+
+A member (a device on the line) has one clock, the shortest of its quantities' periods; at each of its ticks the
+quantities whose time has come are read together. Missed ticks are skipped and counted, never caught up.
+"""
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from bandoneon.errors import BandoneonError, LinkDown, ProtocolError, TransportError
+from bandoneon.quantity import Quantity
+from device_servers.core.transport import Line, Probe, open_transport
+
+BACKOFF_S: Final = 0.1
+BACKOFF_MAX_S: Final = 1.0
+RETRY_MAX_S: Final = 5.0
+"""A member that alone does not answer on a line that works is tried again at least so often."""
+
+
+@dataclass(slots=True)
+class _Clock:
+    period_s: float
+    next_s: float
+    periods_s: dict[str, float]
+    due_s: dict[str, float] = field(default_factory=dict[str, float])
+
+
+class Schedule:
+    """Earliest deadline first over members. Pure: `now_s` comes in."""
+
+    def __init__(self) -> None:
+        self._clocks: dict[str, _Clock] = {}
+        self.missed = 0
+        """Ticks that were skipped because the line was busy."""
+
+    def add(self, member: str, periods_s: Mapping[str, float], now_s: float) -> None:
+        """Poll the quantities of `member`, each in its own period; all of them at once first."""
+        shortest_s = min(periods_s.values())
+        self._clocks[member] = _Clock(shortest_s, now_s, dict(periods_s), dict.fromkeys(periods_s, now_s))
+
+    def remove(self, member: str) -> None:
+        """Poll `member` no longer."""
+        self._clocks.pop(member, None)
+
+    def hasten(self, member: str, now_s: float) -> None:
+        """Let everything of `member` be due now; the rhythm afterwards stays."""
+        if clock := self._clocks.get(member):
+            clock.next_s = min(clock.next_s, now_s)
+            clock.due_s = dict.fromkeys(clock.due_s, now_s)
+
+    def resume(self, member: str, now_s: float) -> None:
+        """Let everything of `member` be due now, after an outage in which there was nothing to poll."""
+        if clock := self._clocks.get(member):
+            clock.next_s = now_s
+            self.hasten(member, now_s)
+
+    def renew(self, member: str, names: Iterable[str] | None = None) -> None:
+        """Let `names` of `member`, or everything, be due at its next tick: they could not be read at this one."""
+        if clock := self._clocks.get(member):
+            clock.due_s |= dict.fromkeys(clock.due_s if names is None else names, -math.inf)
+
+    def delay(self, member: str, until_s: float) -> None:
+        """Leave `member` alone until then."""
+        if clock := self._clocks.get(member):
+            clock.next_s = max(clock.next_s, until_s)
+
+    def next_s(self) -> float:
+        """Return when the next tick is; infinite when nothing is polled."""
+        return min((clock.next_s for clock in self._clocks.values()), default=math.inf)
+
+    def take(self, now_s: float) -> tuple[str, frozenset[str]] | None:
+        """Return the member whose tick has come first, and which of its quantities are due; None before the next."""
+        member, clock = min(self._clocks.items(), key=lambda item: item[1].next_s, default=("", None))
+        if clock is None or clock.next_s > now_s:
+            return None
+        missed = int((now_s - clock.next_s) / clock.period_s)
+        self.missed += missed
+        clock.next_s += (missed + 1) * clock.period_s
+        half_a_tick_s = clock.period_s / 2
+        due = frozenset(name for name, due_s in clock.due_s.items() if due_s <= now_s + half_a_tick_s)
+        for name in due:
+            clock.due_s[name] = now_s + clock.periods_s[name]
+        return member, due
+
+
+class Member(Protocol):
+    """A device on a line, as the poll loop sees it. Called from the loop's thread only; nothing may be raised."""
+
+    def poll_due(self, due: frozenset[str]) -> Exception | None:
+        """Read what is due and publish it; return what went wrong."""
+        ...
+
+    def tell_down(self, error: BandoneonError) -> None:
+        """The line is down: publish that nothing is known."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """The device itself did something wrong: publish FAULT."""
+        ...
+
+    def tend(self) -> None:
+        """Publish what changed without a poll; called after each turn of the loop, at least once a second."""
+        ...
+
+
+class PollLoop:
+    """The thread of one line. It alone polls, reconnects and publishes for the line's devices."""
+
+    def __init__(self, line: Line, thread_context: Callable[[], contextlib.AbstractContextManager[object]]) -> None:
+        self.line = line
+        self.schedule = Schedule()
+        self._members: dict[str, Member] = {}
+        self._failures: dict[str, int] = {}
+        self._changed = threading.Condition()
+        self._turns = 0
+        self._thread_context = thread_context
+        self._thread: threading.Thread | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The members' names."""
+        return frozenset(self._members)
+
+    def add(self, name: str, member: Member, periods: Mapping[str, float]) -> None:
+        """Poll a device from now on."""
+        with self._changed:
+            self._members[name] = member
+            self._failures[name] = 0
+            self.schedule.add(name, periods, time.monotonic())
+            self._changed.notify_all()
+
+    def remove(self, name: str) -> None:
+        """Poll a device no longer; returns when the loop is done with it. The thread ends with the last device."""
+        with self._changed:
+            self._members.pop(name, None)
+            self.schedule.remove(name)
+            self._changed.notify_all()
+            if self._thread is not None:
+                turns = self._turns
+                self._changed.wait_for(lambda: self._turns > turns + 1 or self._thread is None)
+
+    def start(self) -> None:
+        """Begin to poll; without effect when it runs."""
+        with self._changed:
+            if self._thread is None and self._members:
+                self._thread = threading.Thread(target=self._run, name=f"poll {self.line.url}", daemon=True)
+                self._thread.start()
+
+    def hasten(self, name: str) -> None:
+        """Poll everything of a device now: something was written."""
+        with self._changed:
+            self.schedule.hasten(name, time.monotonic())
+            self._changed.notify_all()
+
+    def owe(self, name: str, quantities: Iterable[str]) -> None:
+        """What a device could not read now is due again at its next poll."""
+        with self._changed:
+            self.schedule.renew(name, quantities)
+
+    def wake(self) -> None:
+        """Let the devices publish what changed without a poll."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        with self._thread_context():
+            backoff_s = BACKOFF_S
+            while self._next_turn():
+                if not self.line.connected:
+                    backoff_s = self._reconnect(backoff_s)
+                else:
+                    self._poll_next()
+                for member in list(self._members.values()):
+                    self._guarded(member, member.tend)
+
+    def _guarded(self, member: Member, act: Callable[[], None]) -> None:
+        """Whatever one device does wrong is its own FAULT, and never the end of the others' polling."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001
+            member.fail(error)
+
+    def _next_turn(self) -> bool:
+        """Count a turn of the loop; end the thread when there is nobody to poll."""
+        with self._changed:
+            self._turns += 1
+            if not self._members:
+                self._thread = None
+            self._changed.notify_all()
+            return self._thread is not None
+
+    def _reconnect(self, backoff_s: float) -> float:
+        """Try once to bring the line back; return how long to wait after the next failure."""
+        try:
+            self.line.reconnect()
+        except (TransportError, ProtocolError) as error:
+            down = LinkDown(f"no connection to the instrument at {self.line.url}: {error}")
+            for member in list(self._members.values()):
+                self._guarded(member, lambda member=member: member.tell_down(down))
+            with self._changed:
+                self._changed.wait(backoff_s)
+            return min(backoff_s * 2, BACKOFF_MAX_S)
+        with self._changed:
+            for name in self._members:
+                self._failures[name] = 0
+                self.schedule.resume(name, time.monotonic())
+        return BACKOFF_S
+
+    def _poll_next(self) -> None:
+        with self._changed:
+            now_s = time.monotonic()
+            taken = self.schedule.take(now_s)
+            if taken is None:
+                self._changed.wait(min(self.schedule.next_s() - now_s, 1.0))
+                return
+            name, due = taken
+            member = self._members[name]
+        error: Exception | None
+        try:
+            error = member.poll_due(due)
+        except Exception as unforeseen:  # noqa: BLE001  see `_guarded`
+            member.fail(unforeseen)
+            error = unforeseen
+        if error is not None:
+            with self._changed:
+                self.schedule.renew(name)
+        if isinstance(error, TransportError):
+            self._bring_back_for_others(name, error)
+        elif error is None:
+            self._failures[name] = 0
+
+    def _bring_back_for_others(self, name: str, error: TransportError) -> None:
+        """One member did not answer. If the line itself works the others go on, and it is tried less and less often."""
+        with self._changed:
+            others = [other for other in self._members if other != name]
+        if not others:
+            return
+        try:
+            self.line.reconnect(brief=True)
+        except (TransportError, ProtocolError):
+            return
+        with self._changed:
+            self._failures[name] += 1
+            delay_s = min(BACKOFF_S * 2 ** self._failures[name], RETRY_MAX_S)
+            self.schedule.delay(name, time.monotonic() + delay_s)
+
+
+def periods_s(quantities: Iterable[Quantity], default_s: float, exceptions: Iterable[str]) -> dict[str, float]:
+    """Return how often each readable quantity is polled: `exceptions` are `name=period in s`; raise ValueError."""
+    found = {quantity.name: quantity.period_s or default_s for quantity in quantities if quantity.readable}
+    for entry in exceptions:
+        name, _, period = entry.partition("=")
+        if name not in found:
+            raise ValueError(f"quantity_periods_s: {name!r} is none of {', '.join(found)}")
+        found[name] = float(period)
+    if any(period_s <= 0 for period_s in found.values()):
+        raise ValueError("a poll period has to be above 0 s")
+    return found
+
+
+_loops: dict[str, PollLoop] = {}
+_loops_lock = threading.Lock()
+_started = threading.Event()
+
+
+def loop_for(
+    url: str, probe: Probe, thread_context: Callable[[], contextlib.AbstractContextManager[object]]
+) -> PollLoop:
+    """Return the loop of the line at `url`: devices of a process with the same connection share one."""
+    with _loops_lock:
+        loop = _loops.get(url)
+        if loop is None:
+            loop = _loops[url] = PollLoop(open_transport(url, probe=probe), thread_context)
+        loop.line.add_probe(probe)
+        return loop
+
+
+def start_loops() -> None:
+    """Begin to poll on every line of this process: when all devices have their attributes, and not before."""
+    _started.set()
+    with _loops_lock:
+        loops = list(_loops.values())
+    for loop in loops:
+        loop.start()
+
+
+def join(loop: PollLoop, name: str, member: Member, periods: Mapping[str, float]) -> None:
+    """Put a device on a line; it is polled at once when the server runs already (`Init`, `RestartServer`)."""
+    loop.add(name, member, periods)
+    if _started.is_set():
+        loop.start()
+
+
+def leave(loop: PollLoop, name: str, *, keep_open: bool = False) -> None:
+    """Take a device off its line; the last one closes it, unless it comes back at once (`Init`)."""
+    loop.remove(name)
+    with _loops_lock:
+        if not loop.names and not keep_open:
+            loop.line.close()
+            _loops.pop(loop.line.url, None)
