@@ -1,0 +1,1 @@
+"""Instruments: one package per model, all alike (protocol, driver, sim, device)."""

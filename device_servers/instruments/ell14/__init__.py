@@ -1,0 +1,1 @@
+"""Thorlabs Elliptec ELL14 rotation mounts on one multidrop line."""
