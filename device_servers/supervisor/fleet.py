@@ -1,0 +1,390 @@
+"""The servers of a host as a state machine: events and time in, actions out. No process, no Tango, no clock.
+
+stopped ─start─▶ starting ─answers─▶ running ─▶ (exit) ─▶ backing_off ─▶ starting …
+                                        │                     └─ too often ─▶ given_up
+                                        └─ does not answer ─▶ hung ─▶ (killed, exit) ─▶ …
+"""
+
+import json
+import random
+import signal
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+from device_servers.supervisor.policy import Past, Policy, decide
+
+State = Literal["stopped", "starting", "running", "stopping", "backing_off", "given_up", "hung", "unknown"]
+
+EXIT_DATABASE_UNREACHABLE: Final = 75
+"""Exit status of a server whose start failed because the database does not answer: waited for, not counted."""
+
+RETRY_S: Final = 0.5
+"""Such a start, and one whose process could not be made, is tried again after so long."""
+
+KILL_AFTER_S: Final = 4.5
+"""A server has so long after SIGTERM; then SIGKILL. It leaves by itself after 4 s."""
+
+LEVEL_TIMEOUT_S: Final = 10.0
+"""The next level starts when all servers of the one before run, or after so long."""
+
+HUNG_AFTER: Final = 3
+"""So many unanswered calls in a row mean that a running server hangs."""
+
+START_TIMEOUT_S: Final = 30.0
+"""A server that is registered but does not answer for so long after that hangs in its start."""
+
+HISTORY_KEPT: Final = 500
+
+STOPS: Final = ("stop asked for", "kill asked for")
+STARTS: Final = ("start", "restart", "start asked for", "restart asked for")
+"""What history calls it when a server is stopped and started."""
+
+
+class Registered(NamedTuple):
+    """A server of this host as the database has it."""
+
+    name: str
+    devices: tuple[str, ...]
+    level: int
+    policy: Policy
+    env: tuple[tuple[str, str], ...] = ()
+    """What its process gets beside the supervisor's own environment."""
+
+
+class Action(NamedTuple):
+    """What has to be done: `fork` a server or send it signal `number`."""
+
+    what: Literal["fork", "signal"]
+    name: str
+    number: int = 0
+
+
+@dataclass
+class Server:
+    """One server and what is known of it. Times are in s since 1970."""
+
+    registered: Registered
+    state: State = "stopped"
+    pid: int | None = None
+    since_s: float = 0.0
+    started_s: float = 0.0
+    restarts: int = 0
+    last_exit: str = ""
+    past: Past = field(default_factory=Past)
+    not_started: str = ""
+    """Why its start is tried again and again, when the reason is outside the server."""
+    again_s: float | None = None
+    """When it is started again."""
+    kill_s: float | None = None
+    """When SIGKILL follows SIGTERM."""
+    silent: int = 0
+    """How many calls in a row it did not answer."""
+    silent_s: float = 0.0
+    """When the first of them was."""
+    then_start: bool = False
+    """Whether it is started again as soon as it has ended: a restart that somebody asked for."""
+    gone: bool = False
+    """Whether the database has it no longer: it is forgotten as soon as it has ended."""
+
+    @property
+    def name(self) -> str:
+        """`Class/instance`."""
+        return self.registered.name
+
+
+class Fleet:
+    """All servers of a host. Every method takes `now_s` (since 1970) and returns what has to be done."""
+
+    def __init__(self, jitter: random.Random | None = None) -> None:
+        self.servers: dict[str, Server] = {}
+        self.history: deque[str] = deque(maxlen=HISTORY_KEPT)
+        """Starts, exits, decisions: JSON lines {time_ns, server, what, …}, oldest first."""
+        self._news: list[dict[str, Any]] = []
+        self._stopped: set[str] = set()
+        self._jitter = jitter or random.Random()
+        self._waiting: set[str] = set()
+        self._level_since_s: float | None = None
+
+    def remember(self, lines: Sequence[str]) -> None:
+        """Take over the history that an earlier supervisor recorded, and which servers somebody had stopped."""
+        self.history.extend(lines)
+        for line in lines:
+            record = json.loads(line)
+            if record["what"] in STOPS:
+                self._stopped.add(record["server"])
+            elif record["what"] in STARTS:
+                self._stopped.discard(record["server"])
+
+    def take_news(self) -> list[dict[str, Any]]:
+        """Return what was recorded since the last call."""
+        news, self._news = self._news, []
+        return news
+
+    def register(
+        self,
+        registered: Sequence[Registered],
+        running: Mapping[str, tuple[int, float]],
+        missed: Mapping[str, Mapping[str, Any]],
+        now_s: float,
+    ) -> list[Action]:
+        """Take over what the database says: new servers start, those that are gone from it are stopped.
+
+        `running` has pid and start of what lives already (an earlier supervisor started it: it is adopted), `missed`
+        how others ended while no supervisor was there. Where an earlier supervisor's servers live, the host has not
+        been started anew, and what somebody stopped stays so.
+        """
+        if not running.keys() & {server.name for server in registered}:
+            self._stopped.clear()
+        wanted = {server.name: server for server in registered}
+        actions: list[Action] = []
+        for name in [name for name in self.servers if name not in wanted]:
+            if not self.servers[name].gone:
+                actions += self.stop(name, now_s)
+                self.servers[name].gone = True
+                self._forget(name)
+        for name, one in wanted.items():
+            known = self.servers.get(name)
+            if known is None:
+                self._add(one, running.get(name), missed.get(name), now_s)
+                continue
+            known.registered = one
+            if known.gone:
+                known.gone, known.then_start = False, True
+        if self._waiting and self._level_since_s is None:
+            self._level_since_s = now_s
+        return actions + self.tick(now_s)
+
+    def _add(
+        self,
+        registered: Registered,
+        running: tuple[int, float] | None,
+        missed: Mapping[str, Any] | None,
+        now_s: float,
+    ) -> None:
+        server = self.servers[registered.name] = Server(registered, since_s=now_s)
+        if missed is not None:
+            self._note_exit(server, missed, now_s)
+        if running is None:
+            if registered.name not in self._stopped:
+                self._waiting.add(registered.name)
+            return
+        server.pid, server.started_s = running
+        self._enter(server, "starting", server.started_s)
+
+    def _forget(self, name: str) -> None:
+        """Drop a server that the database has no longer and that has ended."""
+        if self.servers[name].gone and self.servers[name].pid is None:
+            del self.servers[name]
+
+    def compare(self, living: Mapping[str, int], now_s: float) -> list[Action]:
+        """Another spawner is there, with these pids: how servers ended that it does not have is unknown."""
+        actions: list[Action] = []
+        for server in list(self.servers.values()):
+            if server.pid is not None and living.get(server.name) != server.pid:
+                actions += self.exited(server.name, {"pid": server.pid, "unknown": True}, now_s)
+        return actions
+
+    def start(self, name: str, now_s: float) -> list[Action]:
+        """Somebody wants a server to run: its past is forgiven."""
+        server = self.servers[name]
+        if server.state == "stopping":
+            server.then_start = not server.gone
+            return []
+        if server.pid is not None or server.state == "starting":
+            return []
+        server.past = Past()
+        return self._fork(server, now_s, "start asked for")
+
+    def stop(self, name: str, now_s: float, *, kill: bool = False) -> list[Action]:
+        """Somebody wants a server to end; `kill`: at once."""
+        server = self.servers[name]
+        self._waiting.discard(name)
+        server.again_s, server.then_start = None, False
+        if server.pid is None:
+            self._enter(server, "stopped", now_s)
+            return []
+        self._record(server, now_s, "kill asked for" if kill else "stop asked for")
+        if kill:
+            server.kill_s = None
+        elif server.state != "stopping" or server.kill_s is None:
+            # asking again does not give it more time
+            server.kill_s = now_s + KILL_AFTER_S
+        self._enter(server, "stopping", now_s)
+        return [Action("signal", name, signal.SIGKILL if kill else signal.SIGTERM)]
+
+    def restart(self, name: str, now_s: float) -> list[Action]:
+        """Somebody wants a server to end and to start again."""
+        server = self.servers[name]
+        if server.pid is None:
+            return self.start(name, now_s)
+        actions = self.stop(name, now_s)
+        server.then_start = not server.gone
+        server.past = Past()
+        return actions
+
+    def forked(self, name: str, pid: int, now_s: float) -> None:
+        """A server's process exists."""
+        server = self.servers[name]
+        server.pid, server.started_s = pid, now_s
+
+    def awaits_fork(self, name: str) -> bool:
+        """Whether a server that was to be forked still is: meanwhile somebody may have stopped it."""
+        server = self.servers.get(name)
+        return server is not None and server.pid is None and server.state == "starting"
+
+    def not_forked(self, name: str, reason: str, now_s: float) -> None:
+        """A server's process could not be made; it is tried again."""
+        self._retry(self.servers[name], reason, now_s)
+
+    def exited(self, name: str, exit_event: Mapping[str, Any], now_s: float) -> list[Action]:
+        """A server's process has ended. Old news, of another process than the one that is known, changes nothing."""
+        server = self.servers.get(name)
+        if server is None or server.pid is None or server.pid != exit_event["pid"]:
+            return []
+        server.pid, server.kill_s = None, None
+        before = server.state
+        if before == "starting" and exit_event.get("code") == EXIT_DATABASE_UNREACHABLE:
+            self._retry(server, "the Tango database does not answer", now_s)
+            return []
+        self._note_exit(server, exit_event, now_s)
+        if before == "stopping":
+            if server.then_start:
+                server.then_start = False
+                return self._fork(server, now_s, "restart asked for")
+            self._enter(server, "stopped", now_s)
+            self._forget(name)
+            return []
+        return self._after_end(server, now_s, failed=before == "hung" or exit_event.get("code") != 0)
+
+    def _retry(self, server: Server, reason: str, now_s: float) -> None:
+        """Try a start again soon that failed for a reason outside the server; the history names a reason once."""
+        if server.not_started != reason:
+            server.not_started = reason
+            self._record(server, now_s, "not started", level="warning", reason=reason)
+        server.again_s = now_s + RETRY_S
+        self._enter(server, "backing_off", now_s)
+
+    def _note_exit(self, server: Server, exit_event: Mapping[str, Any], now_s: float) -> None:
+        server.last_exit = describe_exit(exit_event)
+        numbers = {key: exit_event[key] for key in ("pid", "code", "signal") if exit_event.get(key) is not None}
+        self._record(server, now_s, "exit", how=server.last_exit, **numbers)
+
+    def _after_end(self, server: Server, now_s: float, *, failed: bool) -> list[Action]:
+        decision = decide(
+            server.registered.policy,
+            server.past,
+            failed=failed,
+            ran_s=now_s - server.started_s,
+            now_s=now_s,
+            jitter=self._jitter.random(),
+        )
+        server.past, server.not_started = decision.past, ""
+        if decision.given_up:
+            policy = server.registered.policy
+            reason = f"{policy.max_restarts} restarts within {policy.window_s:g} s"
+            self._record(server, now_s, "given up", level="error", reason=reason)
+            self._enter(server, "given_up", now_s)
+            return []
+        if decision.again_after_s is None:
+            self._enter(server, "stopped", now_s)
+            return []
+        server.restarts += 1
+        server.again_s = now_s + decision.again_after_s
+        self._enter(server, "backing_off", now_s)
+        return self.tick(now_s)
+
+    def answered(self, name: str, pid: int, now_s: float) -> list[Action]:
+        """A server with process `pid` answered a call."""
+        server = self.servers.get(name)
+        if server is None or server.pid != pid:
+            return []
+        server.silent = 0
+        if server.state == "starting":
+            server.not_started = ""
+            self._enter(server, "running", now_s)
+            self._record(server, now_s, "ready", pid=pid, after_s=round(now_s - server.started_s, 3))
+            return self.tick(now_s)
+        return []
+
+    def unsaid(self, name: str) -> None:
+        """Whether a server answers cannot be said, for one because the database does not: nothing counts so far."""
+        if name in self.servers:
+            self.servers[name].silent = 0
+
+    def unanswered(self, name: str, pid: int, now_s: float) -> list[Action]:
+        """A server did not answer a call in time."""
+        server = self.servers.get(name)
+        if server is None or server.pid != pid or server.state not in ("starting", "running"):
+            return []
+        if server.silent == 0:
+            server.silent_s = now_s
+        server.silent += 1
+        if server.silent < HUNG_AFTER or (server.state == "starting" and now_s - server.silent_s < START_TIMEOUT_S):
+            return []
+        self._record(server, now_s, "hangs", level="error", pid=pid)
+        self._enter(server, "hung", now_s)
+        server.kill_s = now_s + KILL_AFTER_S
+        return [Action("signal", name, signal.SIGTERM)]
+
+    def tick(self, now_s: float) -> list[Action]:
+        """Do what is due: restarts after a back-off, SIGKILL after SIGTERM, the next level."""
+        actions: list[Action] = []
+        for server in self.servers.values():
+            if server.again_s is not None and now_s >= server.again_s:
+                actions += self._fork(server, now_s, "" if server.not_started else "restart")
+            if server.kill_s is not None and now_s >= server.kill_s:
+                server.kill_s = None
+                self._record(server, now_s, "killed: it did not end by itself", level="error")
+                actions.append(Action("signal", server.name, signal.SIGKILL))
+        return actions + self._start_levels(now_s)
+
+    def _start_levels(self, now_s: float) -> list[Action]:
+        """Start the lowest level that waits, once the levels below it run."""
+        actions: list[Action] = []
+        while self._waiting:
+            level = min(self.servers[name].registered.level for name in self._waiting)
+            below = [server for server in self.servers.values() if server.registered.level < level]
+            late = self._level_since_s is not None and now_s - self._level_since_s >= LEVEL_TIMEOUT_S
+            if any(server.state in ("starting", "backing_off") for server in below) and not late:
+                return actions
+            self._level_since_s = now_s
+            for name in sorted(name for name in self._waiting if self.servers[name].registered.level == level):
+                actions += self._fork(self.servers[name], now_s, "start")
+        self._level_since_s = None
+        return actions
+
+    def _fork(self, server: Server, now_s: float, why: str) -> list[Action]:
+        server.again_s, server.silent = None, 0
+        self._waiting.discard(server.name)
+        if why:
+            self._record(server, now_s, why)
+        self._enter(server, "starting", now_s)
+        return [Action("fork", server.name)]
+
+    def _enter(self, server: Server, state: State, now_s: float) -> None:
+        if server.state != state:
+            server.state, server.since_s = state, now_s
+
+    def _record(self, server: Server, now_s: float, what: str, *, level: str = "info", **more: object) -> None:
+        line = {"time_ns": round(now_s * 1e9), "server": server.name, "what": what, "level": level, **more}
+        self.history.append(json.dumps(line))
+        self._news.append(line)
+
+
+def describe_exit(event: Mapping[str, Any]) -> str:
+    """Return how a process ended, in words: `signal 9 (SIGKILL)`, `code 1`, `unknown`."""
+    if event.get("unknown"):
+        return "unknown"
+    if event.get("signal") is not None:
+        number = int(event["signal"])
+        name = next((f" ({one.name})" for one in signal.Signals if one == number), "")  # real-time signals have none
+        return f"signal {number}{name}{', core dumped' if event.get('core') else ''}"
+    return f"code {event.get('code')}"
+
+
+def details(record: Mapping[str, Any]) -> str:
+    """Return what a line of history says beside server and event, for people: `signal 9 (SIGKILL)`, `after 0.4 s`."""
+    after = f"after {record['after_s']} s" if "after_s" in record else ""
+    return str(record.get("how") or record.get("reason") or after)
