@@ -1,0 +1,194 @@
+"""From what a source gives to rows of the journal: gaps, repeated events, transitions, set values. Pure.
+
+A channel outlives its sources: it knows the last row of its attribute, and so what is missing when a new source begins.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from archiver.block import Block
+from archiver.ledger import Account, Ledger
+from archiver.sources.base import Reading
+from bandoneon.record import READ, SET, AttributeDefinition, Columns, Kind, Quality, Row
+
+_JOINING_EVENTS: Final = 2
+"""The first push after subscribing is sent twice."""
+
+
+class Outage(NamedTuple):
+    """Nothing is stored since `from_ns`; why, in the words of contracts.md's gap causes; how much, None = unknown."""
+
+    from_ns: int
+    cause: str
+    lost: int | None = None
+
+
+def gap_row(attr: int, outage: Outage, to_ns: int) -> Row:
+    """Return a GAP row: nothing of `attr` was stored from `outage.from_ns` to `to_ns`, its `received_ns`."""
+    end_ns = max(outage.from_ns, to_ns)
+    meta = (-1, 0, outage.from_ns, end_ns, Quality.VALID, Kind.GAP)
+    return Row(attr, READ, *meta, i64=outage.lost, text=outage.cause)
+
+
+def _same(one: Columns | None, other: Columns | None) -> bool:
+    if one == other:
+        return True
+    # NaN is the same set value as NaN
+    return one is not None and other is not None and one.f64 != one.f64 and other.f64 != other.f64
+
+
+def _in_order(readings: Sequence[Reading]) -> list[Reading]:
+    """Put the first readings of a subscription in order: the value read then comes before events pushed before it."""
+    read, *pushed = readings
+    if read.error or read.missed:
+        return list(readings)
+    earlier = sum(reading.time_ns < read.time_ns for reading in pushed)
+    return [*pushed[:earlier], read, *pushed[earlier:]]
+
+
+class Channel:
+    """The events of one attribute."""
+
+    def __init__(self, definition: AttributeDefinition, outage: Outage | None = None) -> None:
+        self.definition = definition
+        self.outage = outage
+        self.failing = ""
+        self._account: Account | None = None
+        self._last: tuple[int, Columns] | None = None
+        self._joining = 0
+        self._joined = False
+        self._set: Columns | None = None
+
+    @property
+    def incarnation(self) -> int:
+        """The run of the server its readings are from; 0 before the first."""
+        return self._account.incarnation if self._account else 0
+
+    def join(self, account: Account) -> None:
+        """A new subscription begins."""
+        self._account = account
+        self._joined = False
+
+    def leave(self, cause: str, now_ns: int) -> None:
+        """The subscription ended: what comes next is behind a gap."""
+        if self.outage is None:
+            self.outage = Outage(self._last[0] if self._last else now_ns, cause)
+        elif self.outage.cause != cause:
+            self.outage = self.outage._replace(lost=None)
+
+    def skip(self, readings: Sequence[Reading], now_ns: int) -> None:
+        """Count readings that cannot be written, since the disk is full."""
+        assert self._account is not None, "join comes first"
+        count = sum(not (reading.error or reading.missed) for reading in readings)
+        self._account.lost += count
+        if self.outage is None:
+            self.outage = Outage(self._last[0] if self._last else now_ns, "disk_full", 0)
+        if self.outage.lost is not None:
+            self.outage = self.outage._replace(lost=self.outage.lost + count)
+        # what was written last is told again
+        self._set = None
+
+    def rows(self, readings: Sequence[Reading], received_ns: int) -> list[Row]:
+        """Return the journal's rows for some readings, in order."""
+        account = self._account
+        assert account is not None, "join comes first"
+        rows: list[Row] = []
+        attr, kind = self.definition.id, self.definition.type
+        stored = 0
+        if not self._joined and readings:
+            if len(readings) > 1 and not readings[1].missed:
+                # some pushes may be missing between the value read on subscribing and the first one that came
+                rows += self._end_outage(readings[1].time_ns)
+            readings = _in_order(readings)
+            self._joined = True
+            self._joining = len(readings) + _JOINING_EVENTS
+        for reading in readings:
+            if reading.missed:
+                self.leave("overflow", reading.time_ns)
+                continue
+            if reading.error:
+                rows += self._error(reading, received_ns)
+                continue
+            if self._joining and self._repeats(reading):
+                account.duplicates += 1
+                continue
+            rows += self._end_outage(reading.time_ns)
+            self.failing = ""
+            meta = (-1, account.incarnation, reading.time_ns, received_ns, reading.quality, kind)
+            rows.append(Row(attr, READ, *meta, *reading.value))
+            stored += 1
+            self._last = (reading.time_ns, reading.value)
+            if reading.set_value is not None and not _same(reading.set_value, self._set):
+                self._set = reading.set_value
+                rows.append(Row(attr, SET, *meta, *reading.set_value))
+        account.stored += stored
+        return rows
+
+    def _repeats(self, reading: Reading) -> bool:
+        """Whether a reading is the last one once more."""
+        self._joining -= 1
+        return self._last is not None and self._last[0] == reading.time_ns and _same(self._last[1], reading.value)
+
+    def _error(self, reading: Reading, received_ns: int) -> list[Row]:
+        """Return an ERROR row when the error is not the one there is already."""
+        why = ", ".join(entry["reason"] for entry in json.loads(reading.error))
+        if why == self.failing:
+            return []
+        self.failing = why
+        rows = self._end_outage(reading.time_ns)
+        meta = (-1, self.incarnation, reading.time_ns, received_ns, Quality.INVALID, Kind.ERROR)
+        return [*rows, Row(self.definition.id, READ, *meta, text=reading.error)]
+
+    def _end_outage(self, now_ns: int) -> list[Row]:
+        if self.outage is None:
+            return []
+        outage, self.outage = self.outage, None
+        return [gap_row(self.definition.id, outage, now_ns)]
+
+
+class StreamChannel:
+    """The batches of one stream device: whole instruments, each counted by its own sequence numbers."""
+
+    def __init__(self, definition: AttributeDefinition, known: Sequence[Block]) -> None:
+        """`known`: the newest batch of each instrument that the journal has, from before this archiver's start."""
+        self.definition = definition
+        self.carried: dict[str, AttributeDefinition] = {}
+        self._last: dict[str, Block] = {block.device: block for block in known}
+        self._cause: dict[str, str] = {block.device: "archiver_down" for block in known}
+
+    def leave(self, cause: str) -> None:
+        """The subscription ended: what comes next may be behind a gap, as its numbers will tell."""
+        for device in self._last:
+            self._cause.setdefault(device, cause)
+
+    def skip(self) -> None:
+        """Batches could not be written, since the disk is full: their numbers will be missing."""
+        self.leave("disk_full")
+
+    def rows(self, blocks: Sequence[Block], received_ns: int, ledger: Ledger) -> list[Row]:
+        """Return the journal's rows for some batches, in order."""
+        rows: list[Row] = []
+        for block in blocks:
+            before = self._last.get(block.device)
+            same_run = before is not None and before.incarnation == block.incarnation
+            account = ledger.account(self.definition.id, block.incarnation, block.device)
+            if before is not None:
+                account.begin(before.seq + 1 if same_run else 0)
+            missing = account.number(block.seq)
+            if missing is None:
+                continue
+            if before is not None and (missing or not same_run):
+                count = block.rows_before - before.rows_end if same_run else None
+                cause = self._cause.get(block.device, "overflow" if same_run else "restart")
+                rows += self._gaps(block, Outage(before.last_ns, cause, count))
+            self._cause.pop(block.device, None)
+            self._last[block.device] = block
+            meta = (block.seq, block.incarnation, block.last_ns, received_ns, Quality.VALID, Kind.STREAM)
+            rows.append(Row(self.definition.id, READ, *meta, i64=block.rows, payload=block.payload))
+        return rows
+
+    def _gaps(self, block: Block, outage: Outage) -> list[Row]:
+        """Return GAP rows that end at `block` for each quantity of its instrument."""
+        carried = [definition for definition in self.carried.values() if definition.device == block.device]
+        return [gap_row(definition.id, outage, block.first_ns) for definition in carried]

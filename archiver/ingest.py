@@ -1,0 +1,259 @@
+"""Ingest: empties the sources, keeps the books and writes the journal, from one thread. Pure.
+
+Sources come and go (`attach`, `detach`, from any thread); everything else happens in `step`, which the owner calls
+about every `PERIOD_S`. A full disk pauses the writing: readings are then counted instead of stored, and when there is
+room again a GAP row says for each attribute how many.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from typing import Final
+
+from archiver.channel import Channel, Outage, StreamChannel
+from archiver.journal import JournalWriter
+from archiver.ledger import Ledger
+from archiver.sources.base import BlockSource, Source
+from bandoneon.record import ARCHIVER, READ, AttributeDefinition, Kind, Quality, Row
+
+PERIOD_S: Final = 0.2
+"""At most one commit, and so one fdatasync, in this time."""
+
+LEDGER_PERIOD_S: Final = 60.0
+RETRY_S: Final = 1.0
+"""How often a full disk is tried again."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    """An attribute with what feeds it."""
+
+    channel: Channel
+    source: Source | None = None
+    incarnation: int = 0
+    rows: int = 0
+
+
+@dataclass(slots=True)
+class _StreamLane:
+    """A stream device with what feeds it."""
+
+    channel: StreamChannel
+    source: BlockSource | None = None
+    rows: int = 0
+
+
+class Ingest:
+    """Writes one archiver's journal. Definitions come in without id and epoch, which are given here."""
+
+    def __init__(self, journal: JournalWriter) -> None:
+        self.paused = ""
+        self.rows = 0
+        self.commits = 0
+        self.overflows = 0
+        self.covered_ns = time.time_ns()
+        self.events_per_s = 0.0
+        self._journal = journal
+        self._ledger = Ledger()
+        self._notes: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._lanes: dict[str, _Lane] = {}
+        self._streams: dict[str, _StreamLane] = {}
+        self._ids = {definition.name: definition.id for definition in journal.definitions.values()}
+        self._next_ledger_ns = time.time_ns() + round(LEDGER_PERIOD_S * 1e9)
+        self._retry_ns = 0
+        self._rated_ns = self.covered_ns
+        self._rated_rows = 0
+
+    # -- from any thread ----------------------------------------------------------------------------------------------
+
+    def attach(self, definition: AttributeDefinition, source: Source, incarnation: int) -> None:
+        """Take the readings of an attribute from `source`, from the server's run `incarnation`."""
+        self._notes.put(lambda: self._attach(definition, source, incarnation))
+
+    def attach_stream(
+        self, batch: AttributeDefinition, carried: list[AttributeDefinition], source: BlockSource
+    ) -> None:
+        """Take batches from `source`; `carried` are the attributes in them that are to be archived."""
+        self._notes.put(lambda: self._attach_stream(batch, carried, source))
+
+    def configure(self, definition: AttributeDefinition) -> None:
+        """Say what an attribute is like now: a new epoch if that is not what it was like."""
+        self._notes.put(lambda: self._configure(definition))
+
+    def detach(self, name: str, cause: str) -> None:
+        """Take what is left of the source of an attribute or `batch`, and close it."""
+        self._notes.put(lambda: self._detach(name, cause))
+
+    def mark(self, payload: bytes) -> None:
+        """Write a MARK row."""
+        now_ns = time.time_ns()
+        row = Row(ARCHIVER, READ, -1, 0, now_ns, now_ns, Quality.VALID, Kind.MARK, payload=payload)
+        self._notes.put(lambda: self._journal.append([row]))
+
+    def counts(self, name: str) -> tuple[int, int]:
+        """Return how many rows of an attribute, or of the stream it is in, were stored and lost since the start."""
+        lane: _Lane | _StreamLane | None = self._lanes.get(name) or self._streams.get(name)
+        if lane is None:
+            streams = list(self._streams.copy().values())
+            lane = next((stream for stream in streams if name in stream.channel.carried), None)
+        if lane is None:
+            return 0, 0
+        return lane.rows, self._ledger.lost_by_attribute().get(lane.channel.definition.id, 0)
+
+    @property
+    def lost(self) -> int:
+        """How many readings and batches are known to be lost since the start."""
+        return self._ledger.lost
+
+    @property
+    def lag_s(self) -> float:
+        """Everything that arrived until so long ago is on the disk (or was counted as lost)."""
+        return max(0.0, (time.time_ns() - self.covered_ns) / 1e9)
+
+    # -- in the ingest thread -----------------------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """Take what has arrived, write and commit it."""
+        now_ns = time.time_ns()
+        self._take_notes()
+        for lane in list(self._lanes.values()):
+            self._drain(lane, now_ns)
+        for lane in list(self._streams.values()):
+            self._drain_stream(lane, now_ns)
+        if now_ns >= self._next_ledger_ns and not self.paused:
+            self._next_ledger_ns = now_ns + round(LEDGER_PERIOD_S * 1e9)
+            self._journal.append(self._ledger.changed(now_ns))
+        if self._commit(now_ns):
+            self.covered_ns = now_ns
+        if now_ns - self._rated_ns >= 10**9:
+            self.events_per_s = (self.rows - self._rated_rows) * 1e9 / (now_ns - self._rated_ns)
+            self._rated_ns, self._rated_rows = now_ns, self.rows
+
+    def close(self) -> None:
+        """Take and write what is left, and close every source."""
+        self._take_notes()
+        for name in [*self._lanes, *self._streams]:
+            self._detach(name, "archiver_down")
+        self._retry_ns = 0
+        self._commit(time.time_ns())
+        self._journal.close()
+
+    def _take_notes(self) -> None:
+        while True:
+            try:
+                note = self._notes.get_nowait()
+            except Empty:
+                return
+            note()
+
+    def _commit(self, now_ns: int) -> bool:
+        if self.paused and now_ns < self._retry_ns:
+            return False
+        try:
+            number = self._journal.commit()
+        except OSError as error:
+            self.paused = error.strerror or str(error)
+            self._retry_ns = now_ns + round(RETRY_S * 1e9)
+            return False
+        self.paused = ""
+        self.commits += number is not None
+        return True
+
+    def _define(self, definition: AttributeDefinition) -> AttributeDefinition:
+        """Give a definition its id and epoch, and state it if it is not what is in force."""
+        number = self._ids.setdefault(definition.name, max(self._ids.values(), default=-1) + 1)
+        before = self._journal.definitions.get(number)
+        if before is None:
+            stated = replace(definition, id=number)
+        else:
+            stated = replace(definition, id=number, epoch=before.epoch)
+            if stated == before:
+                return before
+            stated = replace(stated, epoch=before.epoch + 1)
+        self._journal.define(stated, time.time_ns())
+        return stated
+
+    def _last_run(self, number: int) -> Outage | None:
+        """The outage an attribute is in since the archiver ran last; None if it had no row then."""
+        recovered = self._journal.recovered
+        if number not in recovered.definitions:
+            return None
+        return Outage(recovered.last_ns.get(number, recovered.ended_ns), "archiver_down")
+
+    def _attach(self, definition: AttributeDefinition, source: Source, incarnation: int) -> None:
+        stated = self._define(definition)
+        lane = self._lanes.get(stated.name)
+        if lane is None:
+            lane = self._lanes[stated.name] = _Lane(Channel(stated, self._last_run(stated.id)))
+        if lane.source is not None:
+            self._detach(stated.name, "unsubscribed")
+        lane.channel.definition = stated
+        lane.channel.join(self._ledger.account(stated.id, incarnation))
+        lane.source, lane.incarnation = source, incarnation
+
+    def _attach_stream(
+        self, batch: AttributeDefinition, carried: list[AttributeDefinition], source: BlockSource
+    ) -> None:
+        stated = self._define(batch)
+        lane = self._streams.get(stated.name)
+        if lane is None:
+            known = [block for (attr, _), block in self._journal.recovered.blocks.items() if attr == stated.id]
+            lane = self._streams[stated.name] = _StreamLane(StreamChannel(stated, known))
+        if lane.source is not None:
+            self._detach(stated.name, "unsubscribed")
+        for definition in carried:
+            lane.channel.carried[definition.name] = self._define(replace(definition, stream=stated.id))
+        lane.source = source
+
+    def _configure(self, definition: AttributeDefinition) -> None:
+        lane = self._lanes.get(definition.name)
+        if lane is not None:
+            # what arrived before is of the old epoch
+            self._drain(lane, time.time_ns())
+            lane.channel.definition = self._define(definition)
+            return
+        for stream in self._streams.values():
+            if definition.name in stream.channel.carried:
+                stated = self._define(replace(definition, stream=stream.channel.definition.id))
+                stream.channel.carried[definition.name] = stated
+
+    def _detach(self, name: str, cause: str) -> None:
+        now_ns = time.time_ns()
+        if (lane := self._lanes.get(name)) is not None and lane.source is not None:
+            self._drain(lane, now_ns)
+            lane.source.close()
+            lane.source = None
+            lane.channel.leave(cause, now_ns)
+            self._journal.append(self._ledger.close(lane.channel.definition.id, now_ns))
+        elif (stream := self._streams.get(name)) is not None and stream.source is not None:
+            self._drain_stream(stream, now_ns)
+            stream.source.close()
+            stream.source = None
+            stream.channel.leave(cause)
+            self._journal.append(self._ledger.close(stream.channel.definition.id, now_ns))
+
+    def _drain(self, lane: _Lane, now_ns: int) -> None:
+        readings = lane.source.take() if lane.source is not None else ()
+        if not readings:
+            return
+        self.overflows += sum(reading.missed for reading in readings)
+        if self.paused:
+            lane.channel.skip(readings, now_ns)
+            return
+        rows = lane.channel.rows(readings, now_ns)
+        self._journal.append(rows)
+        lane.rows += len(rows)
+        self.rows += len(rows)
+
+    def _drain_stream(self, lane: _StreamLane, now_ns: int) -> None:
+        blocks = lane.source.take() if lane.source is not None else ()
+        if not blocks:
+            return
+        if self.paused:
+            lane.channel.skip()
+            return
+        rows = lane.channel.rows(blocks, now_ns, self._ledger)
+        self._journal.append(rows)
+        lane.rows += len(rows)
+        self.rows += sum(row.i64 or 0 for row in rows if row.kind == Kind.STREAM)

@@ -1,0 +1,154 @@
+"""Looking after an archive: is it whole, and make its projections again.
+
+Works on the files alone, with or without a site that is up.
+"""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
+# (pyarrow has no type stubs)
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archiver.journal import definitions_in
+from archiver.journal import verify as verify_journal
+from archiver.projections.base import NAMES, Projection, opener, remover
+from archiver.projections.hdf5 import device_directories, device_files
+from archiver.projections.nexus import DamagedFile, read_state
+from archiver.segments import Segment, archivers, journal_of, list_segments, received_ns
+from archiver.series import Unfolder
+from bandoneon.errors import BandoneonError
+
+Progress = Callable[[int, int], None]
+"""Told how many bytes of the journal are done, and how many there are."""
+
+
+class ArchiveError(BandoneonError):
+    """Something that cannot be done with the archive as it is; says what to do."""
+
+
+@dataclass(slots=True)
+class JournalHealth:
+    """What `verify` found in one archiver's journal. Times are int64 ns since 1970, of arrival; None when empty."""
+
+    archiver: str
+    segments: int = 0
+    commits: int = 0
+    last_commit: int = -1
+    rows: int = 0
+    attributes: int = 0
+    first_ns: int | None = None
+    last_ns: int | None = None
+    damage: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class FilesHealth:
+    """What `verify` found in the HDF5 files of all archivers."""
+
+    files: int = 0
+    live: int = 0
+    damage: list[str] = field(default_factory=list[str])
+
+
+@dataclass(slots=True)
+class ArchiveHealth:
+    """The result of `verify`; `dataclasses.asdict` of it is JSON."""
+
+    data_dir: str
+    journals: list[JournalHealth] = field(default_factory=list[JournalHealth])
+    hdf5: FilesHealth = field(default_factory=FilesHealth)
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is damaged."""
+        return not any(journal.damage for journal in self.journals) and not self.hdf5.damage
+
+
+def verify(data_dir: Path) -> ArchiveHealth:
+    """Read every journal from its first byte and open every HDF5 file; damage is reported, never raised.
+
+    Bytes behind the last whole commit of the newest segment are not damage: the archiver may be writing them.
+    """
+    health = ArchiveHealth(str(data_dir))
+    for archiver in archivers(data_dir):
+        health.journals.append(_verify_journal(data_dir, archiver))
+    last = {journal.archiver: journal.last_commit for journal in health.journals}
+    for directory in device_directories(data_dir / "hdf5"):
+        for path in device_files(directory):
+            _verify_file(path, last, health.hdf5)
+        health.hdf5.damage += [f"{path}: set aside as unreadable" for path in sorted(directory.glob("*.damaged"))]
+    return health
+
+
+def _verify_journal(data_dir: Path, archiver: str) -> JournalHealth:
+    report = verify_journal(journal_of(data_dir, archiver))
+    health = JournalHealth(archiver, report.segments, report.commits, rows=report.rows, damage=report.errors)
+    found = list_segments(journal_of(data_dir, archiver))
+    if found:
+        health.first_ns = found[0].begin_ns
+        names: set[str] = set()
+        for commit in found[-1].commits():
+            names.update(definition.name for definition in definitions_in(commit.table))
+            health.last_commit, health.last_ns = commit.number, received_ns(commit)
+        health.attributes = len(names)
+    return health
+
+
+def _verify_file(path: Path, last: dict[str, int], health: FilesHealth) -> None:
+    health.files += 1
+    try:
+        archiver, cursor, finished = read_state(path)
+    except DamagedFile as error:
+        health.damage.append(str(error))
+        return
+    health.live += not finished
+    if archiver not in last:
+        health.damage.append(f"{path}: made from the journal of {archiver}, which is not here")
+    elif cursor.commit > last[archiver]:
+        health.damage.append(
+            f"{path}: includes commit {cursor.commit}, but the journal of {archiver} ends at {last[archiver]}: "
+            "run `archive rebuild`"
+        )
+
+
+def rebuild(data_dir: Path, archiver: str, progress: Progress | None = None) -> int:
+    """Delete all projections of one archiver and make them again from its journal; return how many commits that took.
+
+    Raises ArchiveError when there is no such journal or a projector is writing the files.
+    """
+    if archiver not in archivers(data_dir):
+        known = ", ".join(archivers(data_dir)) or "none"
+        raise ArchiveError(f"{data_dir} holds no journal of {archiver}: there are {known}")
+    found = list_segments(journal_of(data_dir, archiver))
+    commits = 0
+    for name in NAMES:
+        try:
+            remover(name)(data_dir, archiver)
+            projection = opener(name)(data_dir, archiver)
+        except BlockingIOError as error:
+            raise ArchiveError(str(error)) from error
+        try:
+            commits = _replay(projection, found, progress)
+            projection.close()
+        finally:
+            projection.abandon()
+        # opened once more, it compresses what it left
+        opener(name)(data_dir, archiver).close()
+    return commits
+
+
+def _replay(projection: Projection, found: Sequence[Segment], progress: Progress | None) -> int:
+    unfolder = Unfolder()
+    size = sum(segment.path.stat().st_size for segment in found)
+    commits, before = 0, 0
+    for segment in found:
+        for commit in segment.commits():
+            projection.add(commit.number, unfolder.unfold(commit.table))
+            projection.tick(time.monotonic())
+            if progress is not None:
+                progress(before + commit.end, size)
+            commits += 1
+        before += segment.path.stat().st_size
+    return commits

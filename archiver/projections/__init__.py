@@ -1,0 +1,1 @@
+"""Files made from the journal: everything here can be deleted and rebuilt."""

@@ -1,0 +1,423 @@
+"""The HDF5 projection: one NeXus file per device and UTC day, `<data>/hdf5/<device>/<date>[-n].h5`.
+
+Rows wait in memory and are appended device by device, each every `FLUSH_S` at its own time. A file is never opened
+again for writing: another day, a new attribute, another unit or type, or a longer text start a new one (`-n`). A file
+that is no longer written is rewritten compressed. Days are those in which the archiver received the rows.
+
+After a kill the files still open are finished first (cut at their cursor) and the rest is made from the journal.
+"""
+
+import contextlib
+import fcntl
+import re
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archiver.projections.base import NoSpace
+from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, cut, finish, pad, read_state
+from archiver.series import Gap, Series, Unfolded, concatenate, element_dtype, is_encoded, rank, words
+from bandoneon.record import AttributeDefinition
+
+FLUSH_S = 10.0
+"""How long rows may wait before they are in a file."""
+
+SETTLE_S = 2.0
+"""A new device's first rows wait this long, so that all its attributes are known when its file is made."""
+
+MAX_WAITING_ROWS = 400_000
+"""So many rows in memory are written at once, due or not."""
+
+MIN_FREE_BYTES = 32 << 20
+"""With less room on the disk nothing is begun that could end half done."""
+
+RECENT_S = 172_800.0
+"""Files changed this long before a device's newest are done with (dates in names follow the clock, which may jump)."""
+
+TEXT_BYTES = 64
+MAX_TEXT_BYTES = 65_536
+
+_NAME = re.compile(r"(\d{4}-\d\d-\d\d)(?:-(\d+))?\.h5")
+_NS_PER_DAY = 86_400 * 10**9
+
+Item = Series | Gap
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A piece of a commit, the `index`th of its device there, received on `day` (since 1970)."""
+
+    commit: int
+    index: int
+    day: int
+    item: Item
+
+
+@dataclass(slots=True)
+class _Device:
+    """What is known of one device: its file, what waits for it, and how far it is stored."""
+
+    name: str
+    directory: Path
+    definitions: dict[str, AttributeDefinition] = field(default_factory=dict[str, AttributeDefinition])
+    included: int = -1
+    partly: int = 0
+    file: DeviceFile | None = None
+    day: int = -1
+    due_s: float | None = None
+    waiting: list[_Waiting] = field(default_factory=list[_Waiting])
+    rows: int = 0
+
+
+class Hdf5Projection:
+    """The files of one archiver. See `archiver.projections.base.Projection`."""
+
+    def __init__(self, data_dir: Path, archiver: str) -> None:
+        """Recover the files: those a killed writer left are finished; damaged ones are set aside and made anew."""
+        self._root = data_dir / "hdf5"
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._archiver = archiver
+        self._devices: dict[str, _Device] = {}
+        self._finishing: deque[Path] = deque()
+        self._rows = 0
+        self._day = -1
+        self._lock = _locked(_lock_file(self._root, archiver))
+        try:
+            self._last = self._recover()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    # -- what a projection does ------------------------------------------------------------------------------------
+
+    def define(self, definitions: Iterable[AttributeDefinition]) -> None:
+        """Take definitions that are in force at the cursor."""
+        for definition in definitions:
+            self._device(definition.device).definitions[definition.attribute] = definition
+
+    def add(self, commit: int, unfolded: Unfolded) -> None:
+        """Take one commit's rows."""
+        self._last = commit
+        self._day = unfolded.received_ns // _NS_PER_DAY
+        self.define(unfolded.definitions)
+        seen: Counter[str] = Counter()
+        for item in unfolded.items:
+            device = self._device(item.definition.device)
+            index = seen[device.name]
+            seen[device.name] += 1
+            if commit <= device.included or (commit == device.included + 1 and index < device.partly):
+                continue
+            device.waiting.append(_Waiting(commit, index, self._day, item))
+            rows = len(item.time_ns) if isinstance(item, Series) else 1
+            device.rows += rows
+            self._rows += rows
+
+    def tick(self, now_s: float) -> None:
+        """Write the devices that are due, and all when much waits; start the files of a new day; compress one file."""
+        crowded = self._rows > MAX_WAITING_ROWS
+        busy = False
+        for number, device in enumerate(self._devices.values()):
+            if device.due_s is None:
+                # the golden ratio spreads any number of devices evenly over the period
+                device.due_s = now_s + SETTLE_S + number * 0.618 % 1 * (FLUSH_S - SETTLE_S)
+            over = device.file is not None and device.day < self._day
+            if crowded or over or device.due_s <= now_s:
+                busy = busy or bool(device.waiting)
+                self._flush(device)
+                device.due_s = max(device.due_s, now_s + FLUSH_S)
+            if over and device.day < self._day:
+                self._close(device)
+        if not busy and self._finishing:
+            path = self._finishing[0]
+            if path.exists():
+                self._finish(path)
+            self._finishing.popleft()
+
+    @property
+    def cursor(self) -> int:
+        """The commit up to which nothing waits."""
+        return min((d.waiting[0].commit - 1 for d in self._devices.values() if d.waiting), default=self._last)
+
+    @property
+    def files(self) -> int:
+        """How many files are being written."""
+        return sum(device.file is not None for device in self._devices.values())
+
+    def close(self) -> None:
+        """Write everything and close every file; what is not compressed yet is so at the next start."""
+        for device in self._devices.values():
+            self._flush(device)
+            self._close(device)
+        self._lock.close()
+
+    def abandon(self) -> None:
+        """Let go of every file."""
+        for device in self._devices.values():
+            with contextlib.suppress(Exception):
+                self._close(device)
+        self._lock.close()
+
+    # -- recovery --------------------------------------------------------------------------------------------------
+
+    def _recover(self) -> int:
+        complete = -1
+        damaged: list[_Device] = []
+        for directory in device_directories(self._root):
+            device = self._device("/".join(directory.relative_to(self._root).parts))
+            for left in directory.glob(".*.tmp"):
+                left.unlink()
+            newest_first = sorted(((path.stat().st_mtime, path) for path in device_files(directory)), reverse=True)
+            for changed, path in newest_first:
+                if device.included >= 0 and changed < newest_first[0][0] - RECENT_S:
+                    # only files written of late can be unfinished, or say how far the device is
+                    break
+                try:
+                    archiver, cursor, finished = read_state(path)
+                    if archiver == self._archiver and not finished:
+                        self._finish(path)
+                except DamagedFile:
+                    path.replace(path.with_suffix(".h5.damaged"))
+                    damaged.append(device)
+                    continue
+                if archiver == self._archiver:
+                    complete = max(complete, cursor.complete)
+                    if cursor.commit > device.included:
+                        device.included, device.partly = cursor.commit, cursor.items
+        return min([complete, *(device.included for device in damaged)])
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def _device(self, name: str) -> _Device:
+        if name not in self._devices:
+            self._devices[name] = _Device(name, self._root.joinpath(*name.split("/")))
+        return self._devices[name]
+
+    def _finish(self, path: Path) -> None:
+        # HDF5 does not survive a write that fails: there has to be room before it begins
+        self._check_space(path.stat().st_size)
+        finish(path)
+
+    def _check_space(self, needed: int = 0) -> None:
+        free = shutil.disk_usage(self._root).free
+        if free < MIN_FREE_BYTES + needed:
+            raise NoSpace(f"{self._root} has only {free >> 20} MiB left: make room, the HDF5 files go on by themselves")
+
+    def _flush(self, device: _Device) -> None:
+        if not device.waiting:
+            return
+        self._check_space()
+        for run in _runs(device.waiting):
+            file = self._fit(device, run)
+            for item in _merged([waiting.item for waiting in run]):
+                _append(file, item)
+        device.waiting = []
+        self._rows -= device.rows
+        device.rows = 0
+        device.included, device.partly = self._last, 0
+        assert device.file is not None
+        device.file.commit(Cursor(self._last, self.cursor))
+
+    def _fit(self, device: _Device, run: Sequence[_Waiting]) -> DeviceFile:
+        """Return a file of the device that can take `run`: the present one, or a new one."""
+        first = run[0]
+        needed = _columns(device, run)
+        if device.file is not None:
+            if device.day == first.day and _fits(device.file.columns, needed):
+                return device.file
+            # rows of this flush may be in it already, up to where `run` begins
+            device.file.commit(Cursor(first.commit - 1, self.cursor, first.index))
+            self._close(device)
+        date = datetime.fromtimestamp(first.day * 86_400, UTC).date().isoformat()
+        for number in count():
+            path = device.directory / (f"{date}-{number}.h5" if number else f"{date}.h5")
+            if path.with_suffix(".h5.damaged").exists():
+                continue
+            with contextlib.suppress(FileExistsError):
+                device.file = DeviceFile(path, device.name, self._archiver, needed)
+                device.day = first.day
+                return device.file
+        raise AssertionError("count() has no end")
+
+    def _close(self, device: _Device) -> None:
+        if device.file is not None:
+            file, device.file = device.file, None
+            file.close()
+            self._finishing.append(file.path)
+
+
+def _runs(waiting: Sequence[_Waiting]) -> Iterator[list[_Waiting]]:
+    """Split what waits into stretches that fit one file: one day, and one definition per attribute."""
+    run: list[_Waiting] = []
+    epochs: dict[str, int] = {}
+    for piece in waiting:
+        definition = piece.item.definition
+        epoch = epochs.setdefault(definition.attribute, definition.epoch)
+        if run and (piece.day != run[0].day or definition.epoch != epoch):
+            yield run
+            run, epochs = [], {definition.attribute: definition.epoch}
+        run.append(piece)
+    if run:
+        yield run
+
+
+def _columns(device: _Device, run: Iterable[_Waiting]) -> dict[str, Column]:
+    """The layout that `run` needs, wide enough for what the device's present file already takes."""
+    definitions = dict(device.definitions)
+    widths: dict[str, int] = {}
+    settable: set[str] = set()
+    for piece in run:
+        item, name = piece.item, piece.item.definition.attribute
+        definitions[name] = item.definition
+        if isinstance(item, Series):
+            widths[name] = max(widths.get(name, TEXT_BYTES), _text_bytes(item))
+            if item.set_value:
+                settable.add(name)
+    present = device.file.columns if device.file is not None else {}
+    columns: dict[str, Column] = {}
+    for name, definition in sorted(definitions.items()):
+        before = present.get(name)
+        column = _column(definition, widths.get(name, TEXT_BYTES), name in settable)
+        if before is not None and before.metadata == column.metadata:
+            width = max(before.dtype.itemsize, column.dtype.itemsize)
+            dtype = np.dtype(f"S{width}") if column.dtype.kind == "S" else column.dtype
+            column = replace(column, dtype=dtype, settable=before.settable or column.settable)
+        columns[name] = column
+    return columns
+
+
+def _fits(present: Mapping[str, Column], needed: Mapping[str, Column]) -> bool:
+    return all(present.get(name) == column for name, column in needed.items())
+
+
+def _column(definition: AttributeDefinition, text_bytes: int, settable: bool) -> Column:
+    facts: dict[str, str | int | float] = {
+        "units": definition.unit,
+        "long_name": definition.label or definition.attribute,
+        "tango_type": definition.type,
+        "tango_host": definition.tango_host,
+        "epoch": definition.epoch,
+    }
+    dtype = element_dtype(definition) or np.dtype(f"S{text_bytes}")
+    encoded = is_encoded(definition)
+    axes = 1 if encoded else rank(definition)
+    return Column(definition.attribute, dtype, axes, encoded, settable, words(definition), facts)
+
+
+def _text_bytes(series: Series) -> int:
+    """Room for the longest text of a series: the next power of two, within limits."""
+    if element_dtype(series.definition) is not None:
+        return TEXT_BYTES
+    texts = series.values[series.valid]
+    if rank(series.definition):
+        texts = [text for array in texts for text in array.flat]
+    longest = max((len(text.encode()) for text in texts), default=1)
+    return min(MAX_TEXT_BYTES, max(TEXT_BYTES, 1 << max(0, longest - 1).bit_length()))
+
+
+def _merged(items: Iterable[Item]) -> list[Item]:
+    """Join the series of each attribute: one append instead of many. Gaps stay as they are."""
+    grouped: dict[tuple[str, bool], list[Series]] = {}
+    gaps: list[Item] = []
+    for item in items:
+        if isinstance(item, Gap):
+            gaps.append(item)
+        else:
+            grouped.setdefault((item.definition.attribute, item.set_value), []).append(item)
+    return [concatenate(parts) for parts in grouped.values()] + gaps
+
+
+def _append(file: DeviceFile, item: Item) -> None:
+    name = item.definition.attribute
+    if isinstance(item, Gap):
+        file.append_gap(name, item.start_ns, item.stop_ns, item.count, item.cause)
+        return
+    for row, text in item.errors.items():
+        file.append_error(name, int(item.time_ns[row]), text)
+    column = file.columns[name]
+    shapes: NDArray[np.int64] | None = None
+    formats: NDArray[np.bytes_] | None = None
+    values: NDArray[Any] = item.values
+    if column.encoded:
+        pairs = [value or ("", b"") for value in item.values]
+        formats = np.array([word.encode() for word, _ in pairs])
+        arrays = [np.frombuffer(data, "u1") for _, data in pairs]
+        values, shapes = pad(arrays, column.dtype, 1)
+    elif column.rank:
+        values, shapes = pad([_elements(array, column.dtype) for array in item.values], column.dtype, column.rank)
+    elif column.dtype.kind == "S":
+        width = column.dtype.itemsize
+        values = np.array([cut(text or "", width) for text in item.values], column.dtype)
+    elif not item.valid.all():
+        values = np.where(item.valid, item.values, column.fill).astype(column.dtype)
+    file.append(name, item.time_ns, item.quality, values, shapes, formats, set_value=item.set_value)
+
+
+def _elements(array: NDArray[Any] | None, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    if array is None or dtype.kind != "S":
+        return array
+    encoded = np.array([cut(text, dtype.itemsize) for text in array.flat], dtype)
+    return encoded.reshape(array.shape)
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def device_directories(root: Path) -> list[Path]:
+    """Return the directories of devices below `<data>/hdf5`."""
+    return sorted(path for path in root.glob("*/*/*") if path.is_dir())
+
+
+def device_files(directory: Path) -> list[Path]:
+    """Return the files of one device, oldest first."""
+    found = [
+        (match[1], int(match[2] or 0), path) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))
+    ]
+    return [path for _, _, path in sorted(found)]
+
+
+def _lock_file(root: Path, archiver: str) -> Path:
+    return root / f".{archiver.replace('/', '_')}.lock"
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """Open and lock a file, so that only one process writes an archiver's HDF5 files."""
+    lock = path.open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise BlockingIOError(
+            f"another process writes the HDF5 files of {path.parent}: stop that projector first"
+        ) from error
+    return lock
+
+
+def open_projection(data_dir: Path, archiver: str) -> Hdf5Projection:
+    """Open the HDF5 projection of one archiver."""
+    return Hdf5Projection(data_dir, archiver)
+
+
+def remove(data_dir: Path, archiver: str) -> int:
+    """Delete all HDF5 files of one archiver; return how many. BlockingIOError while a projector writes them."""
+    root = data_dir / "hdf5"
+    root.mkdir(parents=True, exist_ok=True)
+    removed = 0
+    with _locked(_lock_file(root, archiver)):
+        for directory in device_directories(root):
+            for path in [*device_files(directory), *directory.glob(".*.tmp"), *directory.glob("*.damaged")]:
+                with contextlib.suppress(DamagedFile):
+                    if path.suffix == ".h5" and read_state(path)[0] != archiver:
+                        continue
+                path.unlink()
+                removed += 1
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+    return removed

@@ -1,0 +1,409 @@
+"""One NeXus file of one device: written live under SWMR, finished compressed.
+
+    /entry                      NXentry, default plot: the first attribute that is a number
+    /entry/<attribute>          NXdata: signal `value` (units, long_name, …), axes `time`, `quality` beside it
+    /entry/<attribute>/set      NXdata: the values written to it, with their own `time`
+    /archive/gaps               which attribute was not archived from when to when, and why
+    /archive/errors             what a failed reading said; the reading itself is an INVALID one
+    /archive/cursor             int64: see `Cursor`; then the length of each dataset, in the order of their paths
+
+Times are int64 nanoseconds since 1970 UTC. A value of quality INVALID is the dataset's fill value (attribute
+`_FillValue`): NaN for floats, the lowest signed or highest unsigned integer, an empty string. Arrays of changing
+length are padded with the fill value; `dim_x` (and `dim_y`) say how much of each row counts.
+
+Rules of the format, measured with HDF5 2.0 and 1.14: under SWMR no object can be added, so every dataset exists
+before `swmr_mode`, and strings are of fixed length. File format v110 is the oldest with SWMR: more readers open it.
+"""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
+# (h5py has no type stubs)
+
+import os
+import struct
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5s
+from numpy.typing import NDArray
+
+from bandoneon.record import Quality
+
+CHUNK_BYTES = 8192
+"""Size of a chunk in a live file, per dataset: large ones read fast but append slowly."""
+
+FINISHED_CHUNK_BYTES = 131072
+"""Size of a chunk in a finished, compressed file."""
+
+_LIBVER = ("v110", "v110")
+_NAME_BYTES = 128
+_CAUSE_BYTES = 64
+_ERROR_BYTES = 1024
+_CURSOR = "/archive/cursor"
+_SUPERBLOCK_BYTES = 48
+_VERSION_AT = 8
+_FLAGS_AT = 11
+_SWMR_VERSION = 3
+_UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError)
+"""What h5py raises, depending on where a file is damaged."""
+_QUALITY = h5py.enum_dtype({quality.name: int(quality) for quality in Quality}, "u1")
+
+
+class DamagedFile(Exception):
+    """A file that HDF5 cannot read, or that has no cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """How one attribute is laid out in a file: files of the same layout can take the same readings.
+
+    `dtype` is the element type (`S<n>` for text, UTF-8); `rank` 0 scalar, 1 spectrum, 2 image; `encoded` a
+    DevEncoded value (bytes with a format word); `settable` whether set values are kept too.
+    """
+
+    attribute: str
+    dtype: np.dtype[Any]
+    rank: int = 0
+    encoded: bool = False
+    settable: bool = False
+    labels: tuple[str, ...] = ()
+    metadata: Mapping[str, str | int | float] = field(default_factory=dict[str, str | int | float])
+
+    @property
+    def fill(self) -> Any:
+        """What stands where there is no value."""
+        return fill_value(self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far the journal is in the files.
+
+    This one holds everything of its device up to `commit`, and the first `items` pieces of the commit after it (a
+    commit in which a file had to change is in two files). All files of its archiver are stored up to `complete`.
+    """
+
+    commit: int
+    complete: int
+    items: int = 0
+
+
+def fill_value(dtype: np.dtype[Any]) -> Any:
+    """Return what stands for "no value" in a dataset of `dtype`."""
+    if dtype.kind == "f":
+        return np.nan
+    if dtype.kind == "i":
+        return np.iinfo(dtype).min
+    if dtype.kind == "u":
+        return np.iinfo(dtype).max
+    return b"" if dtype.kind == "S" else False
+
+
+def cut(text: str, width: int) -> bytes:
+    """Return `text` as at most `width` bytes of UTF-8; what is cut ends in "…" (the journal has it whole)."""
+    data = text.encode()
+    if len(data) <= width:
+        return data
+    return data[: width - 3].decode(errors="ignore").encode() + "…".encode()
+
+
+def pad(values: Sequence[NDArray[Any] | None], dtype: np.dtype[Any], rank: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return arrays of differing lengths as one array padded with the fill value, and their shapes (n, rank)."""
+    shapes = np.array([(0,) * rank if value is None else value.shape for value in values], "i8").reshape(-1, rank)
+    largest = shapes.max(axis=0, initial=0)
+    padded = np.full((len(values), *largest), fill_value(dtype), dtype)
+    for row, value in enumerate(values):
+        if value is not None and value.size:
+            padded[(row, *(slice(n) for n in value.shape))] = value
+    return padded, shapes
+
+
+class DeviceFile:
+    """The live file of one device. Nothing but `append…`, `commit`, `close`; it is never opened again for writing."""
+
+    def __init__(self, path: Path, device: str, archiver: str, columns: Mapping[str, Column]) -> None:
+        """Create it; raises FileExistsError when `path` exists, OSError when it cannot be written."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.columns = dict(columns)
+        self._file = h5py.File(path, "x", libver=_LIBVER)
+        self._data: dict[str, h5py.Dataset] = {}
+        try:
+            self._create(device, archiver)
+            self._names = sorted(self._data)
+            shape = (3 + len(self._names),)
+            self._cursor = self._file.create_dataset(_CURSOR, shape, "i8", fillvalue=-1)
+            self._write_cursor(Cursor(-1, -1))
+            self._file.swmr_mode = True
+        except BaseException:
+            self._file.close()
+            path.unlink(missing_ok=True)
+            raise
+
+    def _create(self, device: str, archiver: str) -> None:
+        self._file.attrs.update(NX_class="NXroot", default="entry", device=device, archiver=archiver, finished=0)
+        entry = self._file.create_group("entry")
+        entry.attrs.update(NX_class="NXentry", title=device)
+        for column in self.columns.values():
+            self._create_column(entry.create_group(column.attribute), column)
+        numbers = [c.attribute for c in self.columns.values() if c.dtype.kind in "fiu" and not c.labels]
+        default = sorted(numbers, key=lambda name: self.columns[name].dtype.kind != "f") or sorted(self.columns)
+        if default:
+            entry.attrs["default"] = default[0]
+        archive = self._file.create_group("archive")
+        archive.attrs.update(NX_class="NXcollection", archiver=archiver)
+        self._create_tables(archive)
+
+    def _create_column(self, group: h5py.Group, column: Column) -> None:
+        self._create_series(group, column)
+        if column.settable:
+            self._create_series(group.create_group("set"), column)
+
+    def _create_series(self, group: h5py.Group, column: Column) -> None:
+        axes = ["time", *["."] * column.rank]
+        group.attrs.update(NX_class="NXdata", signal="value", axes=np.array(axes, h5py.string_dtype()))
+        dtype: Any = column.dtype
+        if column.labels:
+            dtype = h5py.enum_dtype({label: number for number, label in enumerate(column.labels)}, column.dtype)
+        elif column.dtype.kind == "S":
+            dtype = h5py.string_dtype("utf-8", column.dtype.itemsize)
+        value = self._dataset(group, "value", dtype, column.rank, column.fill)
+        value.attrs.update(column.metadata)
+        if column.dtype.kind in "fiu":
+            value.attrs["_FillValue"] = np.array(column.fill, column.dtype)
+        time = self._dataset(group, "time", "i8")
+        time.attrs.update(units="ns", start="1970-01-01T00:00:00Z", long_name="time (UTC)")
+        self._dataset(group, "quality", _QUALITY)
+        for axis in ("dim_x", "dim_y")[: column.rank]:
+            self._dataset(group, axis, "i8")
+        if column.encoded:
+            self._dataset(group, "format", h5py.string_dtype("utf-8", _CAUSE_BYTES))
+
+    def _create_tables(self, archive: h5py.Group) -> None:
+        gaps, errors = archive.create_group("gaps"), archive.create_group("errors")
+        for table in (gaps, errors):
+            table.attrs["NX_class"] = "NXcollection"
+            self._dataset(table, "attribute", h5py.string_dtype("utf-8", _NAME_BYTES))
+        for name in ("start", "stop"):
+            self._dataset(gaps, name, "i8").attrs.update(units="ns", start="1970-01-01T00:00:00Z")
+        self._dataset(gaps, "count", "i8").attrs["doc"] = "readings lost; -1 = unknown"
+        self._dataset(gaps, "cause", h5py.string_dtype("utf-8", _CAUSE_BYTES))
+        self._dataset(errors, "time", "i8").attrs.update(units="ns", start="1970-01-01T00:00:00Z")
+        self._dataset(errors, "text", h5py.string_dtype("utf-8", _ERROR_BYTES))
+
+    def _dataset(self, group: h5py.Group, name: str, dtype: Any, rank: int = 0, fill: Any = None) -> h5py.Dataset:
+        itemsize = np.dtype(dtype).itemsize
+        inner = {0: (), 1: (64,), 2: (16, 16)}[rank]
+        rows = max(1, CHUNK_BYTES // (itemsize * int(np.prod(inner, dtype=int))))
+        made = group.create_dataset(
+            name,
+            shape=(0,) * (rank + 1),
+            dtype=dtype,
+            maxshape=(None,) * (rank + 1),
+            chunks=(rows, *inner),
+            fillvalue=None if fill == b"" else fill,
+        )
+        self._data[f"{group.name}/{name}"] = made
+        return made
+
+    def append(
+        self,
+        attribute: str,
+        time_ns: NDArray[np.int64],
+        quality: NDArray[np.uint8],
+        values: NDArray[Any],
+        shapes: NDArray[np.int64] | None = None,
+        formats: NDArray[np.bytes_] | None = None,
+        *,
+        set_value: bool = False,
+    ) -> None:
+        """Append readings of one attribute: `values` (n, …) of the column's type, padded, with `shapes` (n, rank)."""
+        place = f"/entry/{attribute}/set" if set_value else f"/entry/{attribute}"
+        self._append(f"{place}/value", values)
+        self._append(f"{place}/time", time_ns)
+        self._append(f"{place}/quality", quality)
+        if shapes is not None:
+            # Tango's x is the innermost axis
+            for axis, lengths in zip(("dim_x", "dim_y"), reversed(shapes.T), strict=False):
+                self._append(f"{place}/{axis}", np.ascontiguousarray(lengths))
+        if formats is not None:
+            self._append(f"{place}/format", formats)
+
+    def append_gap(self, attribute: str, start_ns: int, stop_ns: int, count: int | None, cause: str) -> None:
+        """Append one stretch of time that was not archived."""
+        self._append("/archive/gaps/attribute", np.array([cut(attribute, _NAME_BYTES)]))
+        self._append("/archive/gaps/start", np.array([start_ns], "i8"))
+        self._append("/archive/gaps/stop", np.array([stop_ns], "i8"))
+        self._append("/archive/gaps/count", np.array([-1 if count is None else count], "i8"))
+        self._append("/archive/gaps/cause", np.array([cut(cause, _CAUSE_BYTES)]))
+
+    def append_error(self, attribute: str, time_ns: int, text: str) -> None:
+        """Append what one failed reading said."""
+        self._append("/archive/errors/attribute", np.array([cut(attribute, _NAME_BYTES)]))
+        self._append("/archive/errors/time", np.array([time_ns], "i8"))
+        self._append("/archive/errors/text", np.array([cut(text, _ERROR_BYTES)]))
+
+    def _append(self, name: str, values: NDArray[Any]) -> None:
+        target = self._data[name].id
+        if values.dtype.kind == "S":
+            # HDF5 copies fixed-length text as it is: the memory type has to be the file's
+            values = values.astype(target.dtype, copy=False)
+        before = target.shape
+        grown = (before[0] + len(values), *map(max, zip(before[1:], values.shape[1:], strict=True)))
+        target.set_extent(grown)
+        if not values.size:
+            return
+        where = target.get_space()
+        where.select_hyperslab((before[0],) + (0,) * (values.ndim - 1), values.shape)
+        target.write(h5s.create_simple(values.shape), where, np.ascontiguousarray(values), target.get_type())
+
+    def commit(self, cursor: Cursor) -> None:
+        """Make everything appended so far visible to readers and durable against a kill, then say so in the cursor.
+
+        The cursor is one small write, after the data: what a killed writer left behind it is cut by `finish`.
+        """
+        self._file.flush()
+        self._write_cursor(cursor)
+        self._file.flush()
+
+    def _write_cursor(self, cursor: Cursor) -> None:
+        lengths = [self._data[name].id.shape[0] for name in self._names]
+        self._cursor[:] = np.array([cursor.commit, cursor.complete, cursor.items, *lengths], "i8")
+
+    def close(self) -> None:
+        """Close it: from now on any reader opens it plainly."""
+        self._file.close()
+
+
+class _Unmarked(FileIO):
+    """A file for HDF5 that shows no mark of being written: flags cleared in its superblock, checksum to match.
+
+    Opening a killed writer's file with `swmr=True` instead reads damage again and again, for ever.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "rb")
+        head = bytearray(super().read(_SUPERBLOCK_BYTES))
+        if len(head) == _SUPERBLOCK_BYTES and head[_VERSION_AT] == _SWMR_VERSION and head[_FLAGS_AT]:
+            head[_FLAGS_AT] = 0
+            head[-4:] = _lookup3(head[:-4]).to_bytes(4, "little")
+        self._head = bytes(head)
+
+    def readinto(self, buffer: Any) -> int:
+        start = self.tell()
+        count = super().readinto(buffer)
+        shown = self._head[start : start + count]
+        memoryview(buffer)[: len(shown)] = shown
+        return count
+
+
+def _lookup3(data: bytes | bytearray) -> int:
+    """Bob Jenkins' hash of 44 bytes, with which HDF5 checks its superblock."""
+    words = struct.unpack("<11I", data)
+    mask = 0xFFFFFFFF
+
+    def turned(value: int, bits: int) -> int:
+        return (value << bits | value >> 32 - bits) & mask
+
+    a = b = c = 0xDEADBEEF + len(data)
+    for start in (0, 3, 6):
+        a, b, c = (x + y & mask for x, y in zip((a, b, c), words[start : start + 3], strict=True))
+        for bits in (4, 6, 8, 16, 19, 4):
+            a, b, c = b, (c + b) & mask, ((a - c) & mask) ^ turned(c, bits)
+    a, b = (a + words[9]) & mask, (b + words[10]) & mask
+    for bits in (14, 11, 25, 16, 4, 14, 24):
+        a, b, c = b, ((c ^ b) - turned(b, bits)) & mask, a
+    return b
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Any]:
+    """Open a file to read it, whether a writer has it open, left it behind or closed it; raises DamagedFile."""
+    try:
+        with _Unmarked(path) as unmarked, h5py.File(unmarked, "r") as file:
+            yield file
+    except _UNREADABLE as error:
+        raise DamagedFile(f"{path} cannot be read: {error}") from error
+
+
+def read_state(path: Path) -> tuple[str, Cursor, bool]:
+    """Return archiver, cursor and whether the file is finished; raises DamagedFile."""
+    with _opened(path) as file:
+        cursor = Cursor(*(int(number) for number in file[_CURSOR][:3]))
+        return str(file.attrs["archiver"]), cursor, bool(file.attrs["finished"])
+
+
+def finish(path: Path) -> None:
+    """Rewrite a file that nobody writes any more: cut at its cursor, compressed, plainly readable by any HDF5.
+
+    gzip and shuffle are the filters every HDF5 library has. Datasets `time` that are equal become one, linked.
+    The new file takes the old one's name in one step; a reader that has the old one open keeps it.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with (
+            _Unmarked(path) as unmarked,
+            h5py.File(unmarked, "r") as old,
+            h5py.File(temporary, "w", libver=_LIBVER) as new,
+        ):
+            _copy(old, new)
+    except _UNREADABLE:
+        # the old file's fault, or the disk's? in memory only the first can be
+        with _opened(path) as old, h5py.File(temporary, "w", driver="core", backing_store=False) as new:
+            _copy(old, new)
+        raise
+    with temporary.open("rb") as written:
+        os.fsync(written.fileno())
+    temporary.replace(path)
+
+
+def _copy(old: Any, new: h5py.File) -> None:
+    groups: list[str] = []
+    datasets: list[str] = []
+
+    def note(_: str, item: Any) -> None:
+        (groups if isinstance(item, h5py.Group) else datasets).append(str(item.name))
+
+    old.visititems(note)
+    new.attrs.update(old.attrs)
+    for group in groups:
+        new.create_group(group).attrs.update(old[group].attrs)
+    cursor = old[_CURSOR][:]
+    times: dict[bytes, str] = {}
+    for place, length in zip(sorted(name for name in datasets if name != _CURSOR), cursor[3:], strict=True):
+        if place.startswith("/entry/") and place.endswith("/time"):
+            key = old[place][:length].tobytes()
+            if key in times:
+                new[place] = new[times[key]]
+                continue
+            times[key] = place
+        _copy_dataset(old[place], new, place, int(length))
+    new.create_dataset(_CURSOR, data=cursor)
+    new.attrs["finished"] = 1
+
+
+def _copy_dataset(source: h5py.Dataset, new: h5py.File, place: str, length: int) -> None:
+    shape = (length, *source.shape[1:])
+    if 0 in shape:
+        made = new.create_dataset(place, shape, source.dtype, fillvalue=source.fillvalue)
+    else:
+        row_bytes = source.dtype.itemsize * int(np.prod(shape[1:], dtype=int))
+        rows = min(length, max(1, FINISHED_CHUNK_BYTES // row_bytes))
+        made = new.create_dataset(
+            place,
+            shape,
+            source.dtype,
+            chunks=(rows, *shape[1:]),
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+            fillvalue=source.fillvalue,
+        )
+        for start in range(0, length, rows):
+            made[start : start + rows] = source[start : start + rows]
+    made.attrs.update(source.attrs)

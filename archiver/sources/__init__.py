@@ -1,0 +1,1 @@
+"""Where readings come from: one module per way, behind the protocol in `base`."""
