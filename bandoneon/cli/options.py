@@ -1,0 +1,146 @@
+"""The options of all commands, and the site they lead to."""
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bandoneon.errors import BandoneonError, SiteError
+from bandoneon.site.running import RunningSite, default_data, default_root
+
+if TYPE_CHECKING:
+    import typer
+
+WITH_VALUE = {"--site": "the name of a site", "--data": "a directory"}
+FLAGS = ("--debug",)
+
+
+class CommandError(BandoneonError):
+    """A command that cannot be done; says what to do instead."""
+
+
+class WrongUse(CommandError):
+    """A command line that makes no sense: exit status 2."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """`--site`, `--data` and `--debug`."""
+
+    site: str | None = None
+    data: Path | None = None
+    debug: bool = False
+
+
+def options_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the options of all commands in front, wherever they stood.
+
+    What follows `test` belongs to pytest, and what follows `--` is no option. Raises WrongUse without a value.
+    """
+    first: list[str] = []
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == "--" or (argument == "test" and not rest):
+            rest += [argument, *waiting]
+            break
+        if argument in WITH_VALUE:
+            if not waiting:
+                raise WrongUse(f"{argument} needs {WITH_VALUE[argument]} behind it")
+            first += [argument, waiting.pop(0)]
+        elif argument in FLAGS or argument.startswith(tuple(f"{name}=" for name in WITH_VALUE)):
+            first.append(argument)
+        else:
+            rest.append(argument)
+    return first + rest
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a command works on: a database's address, a data directory, and the running site if it is one of here."""
+
+    tango_host: str
+    running: RunningSite | None
+    data: Path
+
+    def need_running(self) -> RunningSite:
+        """Return the site that is up on this machine; raise when the database is somebody else's."""
+        if self.running is None:
+            raise CommandError(f"TANGO_HOST is {self.tango_host}, and no site with that database is up here")
+        return self.running
+
+
+def target(context: "typer.Context") -> Target:
+    """Return what the command works on, and make it the TANGO_HOST of this process."""
+    return found_by(context.obj)
+
+
+def found_by(options: Options) -> Target:
+    """Return what a command with these options works on, and make it the TANGO_HOST of this process.
+
+    `--site` wins over TANGO_HOST, and that over the site last brought up. Raises SiteError when there is none.
+    """
+    wanted = os.environ.get("TANGO_HOST")
+    running: RunningSite | None = None
+    try:
+        running = RunningSite.find(default_root(), options.site)
+    except SiteError:
+        if options.site is not None or not wanted:
+            raise
+    if options.site is None and wanted and running is not None and running.tango_host != wanted:
+        running = None
+    tango_host = wanted or "" if running is None else running.tango_host
+    os.environ["TANGO_HOST"] = tango_host
+    data = options.data or (running.data if running is not None else default_data("demo"))
+    return Target(tango_host, running, data)
+
+
+def data_dir(context: "typer.Context") -> Path:
+    """Return where archived data is: `--data`, else that of the site, which may be down, else `$BANDONEON_DATA`."""
+    options: Options = context.obj
+    if options.data is not None:
+        return options.data
+    try:
+        return target(context).data
+    except SiteError as error:
+        if options.site is None and "BANDONEON_DATA" in os.environ:
+            return default_data("")
+        raise SiteError(f"{error}, or name the directory of the data by --data") from None
+
+
+def need_database(found: Target) -> None:
+    """Raise when nothing listens on the database's port: quicker, and clearer, than Tango's own error."""
+    host, _, port = found.tango_host.split(",")[0].partition(":")
+    if not host or not port.isdigit():
+        raise CommandError(f"TANGO_HOST is {found.tango_host!r}: it has to be NAME:PORT")
+    try:
+        socket.create_connection((host, int(port)), 1.0).close()
+    except OSError:
+        if found.running is None:
+            raise CommandError(f"no Tango database answers at TANGO_HOST {found.tango_host}") from None
+        if not answers(found.running.socket):
+            raise CommandError(f"site {found.running.site} is not up: bring it up with `./run up`") from None
+        raise CommandError(
+            f"the database of site {found.running.site} does not answer at {found.tango_host}; "
+            "it is being restarted: try again, or see `./run logs DataBaseds/2`"
+        ) from None
+
+
+def answers(path: Path) -> bool:
+    """Whether a process listens on the spawner's socket at `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))

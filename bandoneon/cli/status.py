@@ -1,0 +1,78 @@
+"""The command status, the one that must be quick: it needs neither Tango nor typer when a site of here is up."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bandoneon.cli.options import (
+    FLAGS,
+    WITH_VALUE,
+    Options,
+    WrongUse,
+    found_by,
+    need_database,
+    options_first,
+    print_json,
+)
+from bandoneon.cli.report import ARCHIVER_SHOWN, Report, report
+from bandoneon.cli.words import coloured, duration, table
+
+
+def asked(arguments: Sequence[str]) -> tuple[Options, bool] | None:
+    """Return the options of a `status` command line and whether it wants JSON.
+
+    None for another command, and for a line that is wrong or asks for help: typer explains it.
+    """
+    try:
+        words = options_first(arguments)
+    except WrongUse:
+        return None
+    options: dict[str, str] = {}
+    while words and words[0].startswith("--"):
+        name, equals, value = words.pop(0).partition("=")
+        options[name] = words.pop(0) if name in WITH_VALUE and not equals else value
+    if words[:1] != ["status"] or set(words[1:]) - {"--json"} or options.keys() - {*WITH_VALUE, *FLAGS}:
+        return None
+    data = options.get("--data")
+    directory = None if data is None else Path(data).absolute()
+    return Options(options.get("--site"), directory, "--debug" in options), "--json" in words
+
+
+def status(options: Options, as_json: bool) -> int:
+    """Show how servers and archivers are; return 0 when all is well, else 1."""
+    found = found_by(options)
+    need_database(found)
+    now = report(found)
+    if as_json:
+        print_json(now.as_json())
+    else:
+        show(now)
+    return 0 if now.ready else 1
+
+
+def show(now: Report) -> None:
+    """Print a report as tables."""
+    moment = datetime.now(UTC)
+    print(f"{now.site} at {now.tango_host}: {coloured('ready') if now.ready else 'not ready'}")
+    rows = [
+        [
+            one["name"],
+            one["state"],
+            one["pid"] or "–",
+            one["restarts"],
+            duration((moment - datetime.fromisoformat(one["since"])).total_seconds()),
+            one["last_exit"] or "–",
+        ]
+        for one in now.servers
+    ]
+    print(table(["server", "state", "pid", "restarts", "for", "last exit"], rows))
+    if now.archivers:
+        rows = [[_figure(one.get(key)) for key in ARCHIVER_SHOWN] for one in now.archivers]
+        print()
+        print(table(["archiver", "state", "attributes", "events/s", "lag (s)", "lost"], rows))
+
+
+def _figure(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
