@@ -1,0 +1,1 @@
+"""Operator panels: presenters decide (no Qt), widgets paint, panels compose them."""

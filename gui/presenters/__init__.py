@@ -1,0 +1,1 @@
+"""What panels show, decided without Qt: text, colour, symbol, enabled."""

@@ -1,0 +1,74 @@
+"""A rotation mount: position, target, jog, home, stop, and whether it turns."""
+
+from typing import NamedTuple
+
+from gui.presenters.fields import EditField
+from gui.presenters.readings import Reading, Readings, state_of
+from gui.presenters.text import duration, fixed
+
+DECIMALS = 3
+
+
+class TargetField(EditField):
+    """Where the mount shall go: follows the position unless edited, and keeps the target while it turns."""
+
+    sent_note = "Turning to the target…"
+
+    def __init__(self, position: Reading, state: Reading) -> None:
+        super().__init__("Target", position, unit="deg", decimals=DECIMALS, low=-360, high=360)
+        self._state = state
+
+    def waiting(self) -> bool:
+        """Whether the move that was started has not ended."""
+        return super().waiting() or (self._sent is not None and "MOVING" in str(self._state.value))
+
+
+class RotatorView(NamedTuple):
+    """What the card of a mount shows."""
+
+    position: str
+    unit: str
+    stale: bool
+    state: str
+    line: str
+    can_move: bool
+    can_stop: bool
+
+
+class Rotator:
+    """Readings and editors of one `ELL14`."""
+
+    def __init__(self, device: str, readings: Readings) -> None:
+        self.device = device
+        self.position = readings.get(device, "position", ring=True)
+        self.state = readings.get(device, "State")
+        self.status = readings.get(device, "Status")
+        self.target = TargetField(self.position, self.state)
+        self.jog_step = EditField(
+            "Jog step", readings.get(device, "jog_step"), unit="deg", decimals=DECIMALS, low=0.01, high=360
+        )
+
+    def view(self, now_s: float) -> RotatorView:
+        """Return what the card shows. Stop can always be pressed: a display may be wrong, a stop must not wait."""
+        state = state_of(self.state, now_s)
+        number = self.position.number()
+        return RotatorView(
+            "No value" if number is None else fixed(number, DECIMALS),
+            "" if number is None else "deg",
+            not self.position.usable(now_s),
+            state,
+            self._line(now_s, state),
+            state in ("ON", "STANDBY", "ALARM"),
+            True,
+        )
+
+    def _line(self, now_s: float, state: str) -> str:
+        health = self.state.health
+        age_s = health.age_s(now_s)
+        if age_s is None:
+            return "No answer yet. Connecting…"
+        if not health.alive(now_s):
+            return f"{duration(age_s)} old. Reconnecting…"
+        if state == "MOVING":
+            return "Turning"
+        return str(self.status.value or "").strip().partition("\n")[0]

@@ -1,0 +1,1 @@
+"""Thin Qt widgets and the edge to Tango: style, painting, editors, tables, curves, listeners, jobs."""
