@@ -1,0 +1,1 @@
+"""The operator's window: presenters, widgets and panels with fake readings."""

@@ -1,0 +1,439 @@
+"""The device base over a real line: states, outages, events, limits, long actions, the end of the process."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import tango
+
+from bandoneon.tangolink.subscription import PullQueue
+from tests.integration.conftest import BenchServer, start_bench
+from tests.support import Process, TangoDatabase, wait_until
+
+ARCHIVE = tango.EventType.ARCHIVE_EVENT
+CHANGE = tango.EventType.CHANGE_EVENT
+
+
+@contextmanager
+def events(device: tango.DeviceProxy, attribute: str, kind: tango.EventType) -> Iterator[PullQueue]:
+    """A subscription that is ended."""
+    queue = PullQueue(device, attribute, kind)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+@contextmanager
+def configured(bench: BenchServer, key: str, value: str) -> Iterator[None]:
+    """Attribute `value` with another criterion or limit, set by a client while the server runs."""
+    config = bench.device.get_attribute_config("value")
+    part = config.alarms if key.endswith("alarm") else config.events.ch_event
+    before = getattr(part, key)
+    setattr(part, key, value)
+    bench.device.set_attribute_config(config)
+    try:
+        yield
+    finally:
+        setattr(part, key, before)
+        bench.device.set_attribute_config(config)
+
+
+def reason(error: tango.DevFailed) -> str:
+    """The reason of the original error."""
+    return str(error.args[0].reason)
+
+
+class TestValues:
+    def test_values_have_units_and_the_time_of_their_reading(self, bench: BenchServer) -> None:
+        """A value is as old as its poll, and carries what its quantity says."""
+        reading = bench.device.read_attribute("value")
+        assert abs(time.time() - reading.time.totime()) < 1
+        config = bench.device.get_attribute_config("value")
+        assert (config.unit, config.label, config.description) == ("V", "Value", "Grows by one a second.")
+        assert bench.device.get_attribute_config("setting").max_value == "100"
+
+    def test_a_set_point_shows_what_the_instrument_has(self, bench: BenchServer) -> None:
+        """Nobody has written it yet, and it is not 0."""
+        wait_until(lambda: bench.device.read_attribute("setting").w_value == 5, 5, "the set-point is shown")
+
+    def test_a_write_reaches_the_instrument_and_is_read_back(self, bench: BenchServer) -> None:
+        """What was written is read from the instrument again soon after."""
+        bench.device.write_attribute("setting", 42)
+        wait_until(lambda: bench.device.read_attribute("setting").value == 42, 2, "it is read back")
+        assert bench.wire.setting == 42
+
+    def test_a_value_out_of_range_is_refused_and_not_clipped(self, bench: BenchServer) -> None:
+        """Nothing is sent."""
+        with pytest.raises(tango.DevFailed, match="above the maximum"):
+            bench.device.write_attribute("setting", 101)
+        assert bench.wire.setting == 5
+
+    def test_init_moves_nothing_and_keeps_the_connection(self, bench: BenchServer) -> None:
+        """Init re-reads the properties, and nothing is made safe."""
+        bench.device.command_inout("Init")
+        wait_until(lambda: bench.state() == "ON", 5, "it is ON again")
+        before = bench.device.read_attribute("poll_count").value
+        wait_until(lambda: bench.device.read_attribute("poll_count").value > before + 5, 5, "it is polled")
+        assert bench.wire.stops == 0
+        assert not bench.safe_file.exists()
+        assert bench.device.read_attribute("reconnects").value == 0
+
+    def test_restart_server_polls_again(self, bench: BenchServer) -> None:
+        """RestartServer of the admin device makes new devices: they are polled, and nothing is made safe."""
+        tango.DeviceProxy(f"tango://{bench.database.tango_host}/dserver/Bench/t").command_inout("RestartServer")
+        wait_until(lambda: bench.device.read_attribute("poll_count").value > 5, 10, "it is polled")
+        assert bench.wire.stops == 0
+
+    def test_exchange_is_off_unless_allowed(self, bench: BenchServer) -> None:
+        """The engineer's command needs the property."""
+        with pytest.raises(tango.DevFailed, match="allow_exchange"):
+            bench.device.command_inout("Exchange", "S?")
+        bench.device.put_property({"allow_exchange": "true"})
+        bench.device.command_inout("Init")
+        try:
+            wait_until(lambda: bench.device.command_inout("Exchange", "S?") == "S5", 5, "it answers")
+        finally:
+            bench.device.delete_property("allow_exchange")
+
+
+class TestEvents:
+    def test_every_poll_is_an_archive_event(self, bench: BenchServer) -> None:
+        """As many events as polls, each with its own time."""
+        with events(bench.device, "value", ARCHIVE) as queue:
+            queue.take()
+            first = bench.device.read_attribute("poll_count")
+            wait_until(lambda: bench.device.read_attribute("poll_count").value > first.value + 40, 10, "40 polls")
+            last = bench.device.read_attribute("poll_count")
+            found = [event for event in queue.take() if not event.err]
+        times = [event.attr_value.time.totime() for event in found]
+        assert len(set(times)) == len(times)
+        assert last.value - first.value - 2 <= len(found) <= last.value - first.value + 3
+
+    def test_change_events_come_beyond_the_deadband(self, bench: BenchServer) -> None:
+        """The value grows by one a second and its deadband is a half: two events a second, not twenty."""
+        with events(bench.device, "value", CHANGE) as queue:
+            queue.take()
+            began = bench.wire.value
+            wait_until(lambda: bench.wire.value > began + 3, 10, "three seconds")
+            values = [event.attr_value.value for event in queue.take()]
+        assert 4 <= len(values) <= 8
+        steps = [after - before for before, after in itertools.pairwise(values)]
+        assert all(step >= 0.5 for step in steps)
+
+    def test_criteria_set_by_a_client_are_honoured(self, bench: BenchServer) -> None:
+        """A wider deadband set in the database takes effect without a restart."""
+        with configured(bench, "abs_change", "1000"), events(bench.device, "value", CHANGE) as queue:
+            began = bench.wire.value
+            wait_until(lambda: bench.wire.value > began + 1.5, 10, "the criteria were read")
+            queue.take()
+            began = bench.wire.value
+            wait_until(lambda: bench.wire.value > began + 2, 10, "two seconds")
+            assert queue.take() == []
+
+    def test_limits_make_the_quality(self, bench: BenchServer) -> None:
+        """Above its alarm limit a value is ALARM, in events too."""
+        with configured(bench, "max_alarm", "-1"), events(bench.device, "value", ARCHIVE) as queue:
+            wait_until(
+                lambda: any(event.attr_value.quality == tango.AttrQuality.ATTR_ALARM for event in queue.take()),
+                5,
+                "an event is ALARM",
+            )
+
+    def test_state_is_pushed_once_a_second(self, bench: BenchServer) -> None:
+        """A panel sees that the device lives although nothing changes."""
+        with events(bench.device, "State", CHANGE) as queue:
+            queue.take()
+            began = bench.wire.value
+            wait_until(lambda: bench.wire.value > began + 3.2, 10, "three seconds")
+            found = queue.take()
+        assert 2 <= len(found) <= 5
+        assert {str(event.attr_value.value) for event in found} == {"ON"}
+
+    def test_events_of_state_and_status_tell_what_the_device_shows(self, bench: BenchServer) -> None:
+        """A move and its end arrive as events of State, with the words that go with them."""
+        with events(bench.device, "State", CHANGE) as states, events(bench.device, "Status", CHANGE) as statuses:
+            bench.device.command_inout("Move", 0.3)
+            bench.wait_for("ON")
+            seen: list[str] = []
+            wait_until(lambda: seen.extend(pushed(states)) or seen[-2:] == ["MOVING", "ON"], 5, "both were pushed")
+            assert pushed(statuses)[-2:] == ["Moving.", "Ready."]
+
+
+class TestLongActions:
+    def test_state_is_moving_at_once_and_others_answer_meanwhile(self, bench: BenchServer) -> None:
+        """State read right after the command is MOVING; Stop ends it; the line serves reads in between."""
+        bench.device.command_inout("Move", 30.0)
+        assert bench.state() == "MOVING"
+        began = bench.device.read_attribute("poll_count").value
+        wait_until(lambda: bench.device.read_attribute("poll_count").value > began + 3, 5, "it is polled")
+        assert bench.state() == "MOVING"
+        bench.device.command_inout("Stop")
+        bench.wait_for("ON", 2)
+        assert (bench.wire.moves, bench.wire.stops) == (1, 1)
+
+    def test_an_identical_move_within_a_second_is_refused(self, bench: BenchServer) -> None:
+        """A client library may silently repeat a command: the instrument moves once."""
+        bench.device.command_inout("Move", 5.0)
+        with pytest.raises(tango.DevFailed, match="still goes on"):
+            bench.device.command_inout("Move", 5.0)
+        assert bench.wire.moves == 1
+
+    def test_a_connection_cut_in_the_middle_of_a_move_never_moves_twice(self, bench: BenchServer) -> None:
+        """The cable is pulled right after the command was sent: when it is back nothing is sent again."""
+        bench.device.command_inout("Move", 0.5)
+        bench.line.fault = "unplugged"
+        bench.wait_for("UNKNOWN")
+        with pytest.raises(tango.DevFailed) as caught:
+            bench.device.command_inout("Move", 1.0)
+        assert reason(caught.value) == "Bandoneon_LinkDown"
+        bench.line.fault = None
+        bench.wait_for("ON")
+        assert bench.wire.moves == 1
+
+
+class TestOutages:
+    @pytest.mark.parametrize("fault", ["unplugged", "silent"])
+    def test_an_outage_is_unknown_and_invalid_soon_and_no_call_waits(self, bench: BenchServer, fault: str) -> None:
+        """Within one poll and a time-out UNKNOWN and INVALID; calls answer within half a second; ON again by itself."""
+        pid = bench.process.pid
+        slowest_s = 0.0
+        bench.line.fault = fault
+        began_s = time.monotonic()
+        while bench.state() != "UNKNOWN":
+            before_s = time.monotonic()
+            assert before_s - began_s < 1.0, "one poll and a time-out are over"
+            bench.device.read_attribute("value")
+            slowest_s = max(slowest_s, time.monotonic() - before_s)
+        before_s = time.monotonic()
+        with pytest.raises(tango.DevFailed) as caught:
+            bench.device.write_attribute("setting", 7)
+        slowest_s = max(slowest_s, time.monotonic() - before_s)
+        assert reason(caught.value) == "Bandoneon_LinkDown"
+        assert bench.device.read_attribute("value").quality == tango.AttrQuality.ATTR_INVALID
+        assert slowest_s < 0.5
+        bench.line.fault = None
+        bench.wait_for("ON")
+        assert bench.device.read_attribute("value").quality == tango.AttrQuality.ATTR_VALID
+        assert bench.process.popen.poll() is None
+        assert bench.process.pid == pid
+
+    def test_a_stop_gets_through_a_line_whose_replies_are_broken(self, bench: BenchServer) -> None:
+        """Requests still reach the instrument: Stop is sent; with the cable pulled it fails within half a second."""
+        bench.line.fault = "garbage"
+        bench.wait_for("UNKNOWN")
+        bench.device.command_inout("Stop")
+        wait_until(lambda: bench.wire.stops == 1, 5, "the instrument got it")
+        bench.line.fault = "unplugged"
+        began_s = time.monotonic()
+        with pytest.raises(tango.DevFailed) as caught:
+            bench.device.command_inout("Stop")
+        assert time.monotonic() - began_s < 0.5
+        assert reason(caught.value) == "Bandoneon_LinkDown"
+
+    def test_reset_greets_the_instrument_again(self, bench: BenchServer) -> None:
+        """After Reset the identity is asked anew, so a replaced instrument is seen."""
+        bench.wire.serial = "B2"
+        bench.device.command_inout("Reset")
+        wait_until(lambda: bench.device.read_attribute("identity").value == "Bench B2", 5, "it is the new one")
+
+    def test_invalid_is_pushed_on_transition_only(self, bench: BenchServer) -> None:
+        """An outage of some seconds is one INVALID event, not one per attempt."""
+        with events(bench.device, "value", ARCHIVE) as queue:
+            bench.line.fault = "unplugged"
+            bench.wait_for("UNKNOWN")
+            began = time.monotonic()
+            wait_until(lambda: time.monotonic() > began + 1.5, 5, "some attempts")
+            found = queue.take()
+        invalid = [event for event in found if event.attr_value.quality == tango.AttrQuality.ATTR_INVALID]
+        assert len(invalid) == 1
+
+    def test_garbage_is_counted_and_the_next_poll_is_good(self, bench: BenchServer) -> None:
+        """Nonsense on the line costs polls, not the connection."""
+        bench.line.fault = "garbage"
+        wait_until(lambda: bench.device.read_attribute("protocol_errors").value > 0, 5, "it is counted")
+        bench.line.fault = None
+        bench.wait_for("ON", 3)
+        assert bench.device.read_attribute("value").quality == tango.AttrQuality.ATTR_VALID
+
+    def test_changed_settings_are_an_alarm_until_accepted(self, bench: BenchServer) -> None:
+        """Somebody turned a knob during the outage: the device says which, and waits for AcceptSettings."""
+        bench.line.fault = "unplugged"
+        bench.wait_for("UNKNOWN")
+        bench.wire.setting = 77
+        bench.line.fault = None
+        bench.wait_for("ALARM")
+        assert "setting was 5 and is 77" in bench.device.status()
+        bench.device.command_inout("AcceptSettings")
+        bench.wait_for("ON")
+
+    def test_another_instrument_is_not_written_to(self, bench: BenchServer) -> None:
+        """With `expected_serial` a replaced instrument shows ALARM and refuses writes."""
+        bench.device.put_property({"expected_serial": "A1"})
+        bench.device.command_inout("Init")
+        bench.line.fault = "unplugged"
+        bench.wait_for("UNKNOWN")
+        bench.wire.serial = "B2"
+        bench.line.fault = None
+        try:
+            bench.wait_for("ALARM")
+            with pytest.raises(tango.DevFailed, match="B2"):
+                bench.device.write_attribute("setting", 1)
+            assert bench.wire.setting == 5
+        finally:
+            bench.device.delete_property("expected_serial")
+
+
+class TestStalledClients:
+    @pytest.fixture
+    def stalled(self, bench: BenchServer, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Process]:
+        """A client that subscribed to everything of the server and was then stopped with SIGSTOP."""
+        code = (
+            "import os, sys, tango, time\n"
+            "kept = []\n"
+            "for name in sys.argv[1:]:\n"
+            "    device = tango.DeviceProxy(name)\n"
+            "    for attribute in device.get_attribute_list():\n"
+            "        for kind in (tango.EventType.CHANGE_EVENT, tango.EventType.ARCHIVE_EVENT):\n"
+            "            try:\n"
+            "                kept.append(device.subscribe_event(attribute, kind, lambda event: None))\n"
+            "            except tango.DevFailed:\n"
+            "                pass\n"
+            "print('subscribed', len(kept), flush=True)\n"
+            "time.sleep(60)\n"
+        )
+        names = [f"tango://{bench.database.tango_host}/{name}" for name in request.param]
+        client = Process([sys.executable, "-c", code, *names], tmp_path / "client.log")
+        wait_until(lambda: "subscribed" in client.output, 20, "the client has subscribed")
+        client.send_signal(signal.SIGSTOP)
+        yield client
+        client.kill()
+
+    @pytest.mark.parametrize("stalled", [("test/bench/1", "stream/bench/t")], indirect=True)
+    @pytest.mark.usefixtures("stalled")
+    def test_a_stopped_client_never_blocks_the_device(self, bench: BenchServer) -> None:
+        """Subscribed to everything, a 100,000-element waveform too: calls stay quick, polls go on."""
+        with events(bench.database.device("stream/bench/t"), "batch", ARCHIVE) as queue:
+            began_s, count = time.monotonic(), bench.device.read_attribute("poll_count").value
+            calls_s: list[float] = []
+            while time.monotonic() - began_s < 8:
+                before_s = time.monotonic()
+                bench.device.state()
+                calls_s.append(time.monotonic() - before_s)
+                time.sleep(0.02)
+            batches = [event.attr_value.value[1] for event in queue.take()]
+        # the machine itself may hold up a call or two; a blocked device holds up every one, for seconds
+        assert sorted(calls_s)[-3] < 0.1
+        assert max(calls_s) < 1.0
+        assert bench.device.read_attribute("poll_count").value > count + 60
+        tables = [pa.ipc.open_stream(batch).read_all() for batch in batches if batch]
+        assert sum(len(table) for table in tables) >= 10
+        assert len(tables[-1].column("wave")[0]) == 100_000
+
+    @pytest.mark.parametrize("stalled", [("test/plain/1",)], indirect=True)
+    @pytest.mark.usefixtures("stalled")
+    def test_a_plain_array_event_would_have_blocked_it(self, bench: BenchServer) -> None:
+        """The same waveform as a plain event: after some of them the push hangs, which is why there are streams."""
+        plain = bench.database.device("test/plain/1")
+        plain.set_timeout_millis(3000)
+        blocked = False
+        for _ in range(20):
+            try:
+                plain.command_inout("Push", 200)
+            except tango.DevFailed:
+                blocked = True
+                break
+        assert blocked
+
+
+class TestEnd:
+    def test_sigterm_makes_safe_once_and_leaves_with_0(self, bench: BenchServer) -> None:
+        """The instrument was stopped exactly once, within two seconds."""
+        began_s = time.monotonic()
+        assert bench.process.stop() == 0
+        safe = [float(line) for line in bench.safe_file.read_text().splitlines()]
+        assert len(safe) == 1
+        assert safe[0] - began_s < 2
+        assert bench.wire.stops == 1
+
+    def test_sigterm_makes_safe_over_a_line_whose_replies_are_broken(self, bench: BenchServer) -> None:
+        """The device is UNKNOWN, and its instrument is stopped all the same."""
+        bench.line.fault = "garbage"
+        bench.wait_for("UNKNOWN")
+        bench.process.stop()
+        assert bench.wire.stops == 1
+
+    def test_sigterm_makes_safe_during_a_command_of_six_seconds(self, bench: BenchServer) -> None:
+        """A command that holds the device's monitor does not hold up the safe stop; the process leaves in time."""
+        thread = threading.Thread(target=hang, args=[bench.device, 6.0])
+        thread.start()
+        wait_until(lambda: is_held(bench.device), 5, "the monitor is held")
+        began_s = time.monotonic()
+        bench.process.send_signal(signal.SIGTERM)
+        wait_until(bench.safe_file.exists, 5, "it was made safe")
+        assert time.monotonic() - began_s < 2
+        wait_until(lambda: bench.process.popen.poll() is not None, 6, "the process has left")
+        assert time.monotonic() - began_s < 5
+        thread.join()
+
+    def test_sigterm_makes_safe_with_a_frozen_database(self, bench: BenchServer) -> None:
+        """The database does not answer: the safe stop does not need it, and the process leaves all the same."""
+        assert bench.database.process is not None
+        bench.database.process.send_signal(signal.SIGSTOP)
+        try:
+            began_s = time.monotonic()
+            bench.process.send_signal(signal.SIGTERM)
+            wait_until(bench.safe_file.exists, 5, "it was made safe")
+            assert time.monotonic() - began_s < 2
+            wait_until(lambda: bench.process.popen.poll() is not None, 6, "the process has left")
+        finally:
+            bench.database.process.send_signal(signal.SIGCONT)
+
+    def test_kill_makes_nothing_safe_and_the_next_start_takes_over(self, bench: BenchServer) -> None:
+        """After SIGKILL the instrument is as it was; a new server polls it."""
+        bench.process.kill()
+        bench.process = start_bench(bench.database, bench.environment)
+        bench.wait_for("ON")
+        assert bench.wire.stops == 0
+
+    def test_a_start_without_a_database_leaves_with_its_own_code(self, database: TangoDatabase) -> None:
+        """The supervisor has to know that nothing is wrong with the server itself."""
+        done = subprocess.run(
+            [sys.executable, "-m", "device_servers", "Simulator", "nowhere"],
+            env={**os.environ, "TANGO_HOST": "127.0.0.1:1"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 75
+        assert "the Tango database does not answer" in done.stderr
+
+
+def pushed(queue: PullQueue) -> list[str]:
+    """The values that came, as text, without repetitions."""
+    values = [str(event.attr_value.value) for event in queue.take()]
+    return [value for value, _ in itertools.groupby(values)]
+
+
+def hang(device: tango.DeviceProxy, duration_s: float) -> None:
+    """Hold the device's monitor; the connection breaks when the process leaves."""
+    with tango.EnsureOmniThread():
+        try:
+            device.command_inout("Hang", duration_s)
+        except tango.DevFailed:
+            return
+
+
+def is_held(device: tango.DeviceProxy) -> bool:
+    """Whether a command holds the device: its black box tells what was called last."""
+    return any("Hang" in line for line in device.black_box(5))

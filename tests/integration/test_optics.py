@@ -1,0 +1,226 @@
+"""The power meter and the rotators as Tango devices, over real lines to their simulators on one bench."""
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import tango
+
+from device_servers.core.wire_server import WireServer
+from device_servers.simulators.bench import OpticalBench
+from device_servers.simulators.models import MODELS, build
+from tests.support import TangoDatabase, wait_until
+
+
+class Optics:
+    """Devices and lines."""
+
+    def __init__(self, database: TangoDatabase, lines: dict[str, WireServer], wires: dict[str, Any]) -> None:
+        self.power = database.device("test/power/1")
+        self.bus = database.device("test/elliptec/1")
+        self.turning = database.device("test/rotator/1")
+        self.other = database.device("test/rotator/2")
+        self.lines = lines
+        self.wires = wires
+
+    def wait(self, device: Any, state: str, timeout_s: float = 10.0) -> None:
+        """Wait until a device is in a state."""
+        wait_until(lambda: str(device.state()) == state, timeout_s, f"{device.dev_name()} is {state}")
+
+
+@pytest.fixture
+def optics(database: TangoDatabase, tmp_path: Any) -> Iterator[Optics]:
+    """A power meter and two rotators behind one line, connected."""
+    bench, lines, wires = OpticalBench(noise=0.0, drift=0.0), {}, {}
+    for model in MODELS:
+        wires[model] = build(model, bench)
+        lines[model] = WireServer(wires[model], pty=tmp_path / model, baud=MODELS[model].baud)
+        lines[model].start()
+    meter, mounts = lines["newport_1830c"].address, lines["ell14"].address
+    database.register(
+        "Newport1830C/t",
+        {"test/power/1": "Newport1830C"},
+        {"test/power/1": {"connection": meter, "poll_period_s": 0.1}},
+    )
+    database.register(
+        "ElliptecBus/t",
+        {"test/elliptec/1": "ElliptecBus", "test/rotator/1": "ELL14", "test/rotator/2": "ELL14"},
+        {
+            "test/elliptec/1": {"connection": mounts},
+            "test/rotator/1": {"connection": mounts, "address": "2"},
+            "test/rotator/2": {"connection": mounts, "address": "3"},
+        },
+    )
+    with (
+        database.server("Newport1830C", "t", wait_for="test/power/1"),
+        database.server("ElliptecBus", "t", wait_for="test/rotator/2"),
+    ):
+        found = Optics(database, lines, wires)
+        for device in (found.power, found.turning, found.other):
+            found.wait(device, "ON")
+        yield found
+    for line in lines.values():
+        line.stop()
+
+
+def test_a_move_shows_at_once_and_the_other_mount_and_stop_answer_meanwhile(optics: Optics) -> None:
+    """State read right after the write is MOVING; the other mount answers and moves; Stop ends it on the way."""
+    optics.turning.write_attribute("position", 350.0)
+    assert str(optics.turning.state()) == "MOVING"
+    began_s = time.monotonic()
+    optics.other.write_attribute("position", 20.0)
+    assert str(optics.other.state()) == "MOVING"
+    optics.turning.command_inout("Stop")
+    assert time.monotonic() - began_s < 1.0
+    optics.wait(optics.turning, "ON")
+    assert 0 < optics.turning.read_attribute("position").value < 349
+    optics.wait(optics.other, "ON")
+    assert optics.other.read_attribute("position").value == pytest.approx(20.0, abs=0.01)
+
+
+def test_the_power_follows_the_square_of_the_cosine_of_twice_the_angle(optics: Optics) -> None:
+    """Half-wave plate and polariser: at each angle the meter reads what physics says."""
+    full = None
+    for angle in (0.0, 10.0, 22.5, 30.0, 45.0):
+        if angle:
+            optics.turning.write_attribute("position", angle)
+            optics.wait(optics.turning, "ON")
+        expected = math.cos(2 * math.radians(angle)) ** 2
+
+        def settled() -> float | None:
+            return optics.power.read_attribute("power").value if str(optics.power.state()) == "ON" else None
+
+        full = full or wait_until(lambda: optics.power.read_attribute("power").value or None, 5, "light is measured")
+        wait_until(
+            lambda expected=expected, full=full: settled() == pytest.approx(full * expected, abs=full * 0.003),
+            10,
+            f"the power at {angle} deg is {expected:.3f} of the whole",
+        )
+
+
+def test_a_relative_move_over_a_line_that_is_cut_moves_once(optics: Optics) -> None:
+    """The cable is pulled in the middle of the command; when it is back the mount has moved once, or not at all."""
+    for _ in range(3):
+        optics.wait(optics.turning, "ON")
+        before = optics.turning.read_attribute("position").value
+        optics.turning.command_inout("MoveRelative", 10.0)
+        optics.lines["ell14"].fault = "unplugged"
+        optics.wait(optics.turning, "UNKNOWN")
+        with pytest.raises(tango.DevFailed):
+            optics.turning.command_inout("MoveRelative", 20.0)
+        optics.lines["ell14"].fault = None
+        optics.wait(optics.turning, "ON")
+        after = optics.turning.read_attribute("position").value
+        assert round(after - before, 1) in (0.0, 10.0)
+
+
+def test_an_identical_relative_move_within_a_second_is_refused(optics: Optics) -> None:
+    """A client may silently repeat a command: the mount turns once."""
+    optics.turning.command_inout("MoveRelative", 90.0)
+    with pytest.raises(tango.DevFailed, match="still goes on"):
+        optics.turning.command_inout("MoveRelative", 90.0)
+    optics.wait(optics.turning, "ON")
+    assert optics.turning.read_attribute("position").value == pytest.approx(90.0, abs=0.02)
+
+
+@pytest.mark.parametrize("fault", ["late", "silent", "garbage", "truncated", "unplugged"])
+def test_after_any_fault_of_the_line_every_value_is_right(optics: Optics, fault: str) -> None:
+    """While the line is broken nothing wrong is shown as valid; once it is whole all values are the instrument's."""
+    optics.turning.write_attribute("position", 45.0)
+    optics.wait(optics.turning, "ON")
+    wavelength = optics.power.read_attribute("wavelength").value
+    for line in optics.lines.values():
+        line.fault = fault
+    optics.wait(optics.turning, "UNKNOWN")
+    optics.wait(optics.power, "UNKNOWN")
+    for _ in range(50):
+        for device, name, truth in ((optics.turning, "position", 45.0), (optics.power, "wavelength", wavelength)):
+            reading = device.read_attribute(name)
+            if reading.quality == tango.AttrQuality.ATTR_VALID:
+                assert reading.value == pytest.approx(truth, abs=0.01)
+    for line in optics.lines.values():
+        line.fault = None
+    optics.wait(optics.turning, "ON")
+    wait_until(lambda: str(optics.power.state()) in ("ON", "RUNNING"), 10, "the meter is back")
+    assert optics.turning.read_attribute("position").value == pytest.approx(45.0, abs=0.01)
+    assert optics.power.read_attribute("wavelength").value == wavelength
+
+
+def test_an_absent_mount_does_not_disturb_the_others(optics: Optics) -> None:
+    """One mount is taken off the line: it is UNKNOWN, the other one stays ON and is polled."""
+    mounts = optics.wires["ell14"].mounts
+    gone = mounts.pop("3")
+    optics.wait(optics.other, "UNKNOWN")
+    before = optics.turning.read_attribute("poll_count").value
+    wait_until(lambda: optics.turning.read_attribute("poll_count").value > before + 10, 10, "the first is polled")
+    assert str(optics.turning.state()) == "ON"
+    mounts["3"] = gone
+    optics.wait(optics.other, "ON", 15)
+
+
+def test_a_motor_that_is_stuck_is_an_alarm(optics: Optics) -> None:
+    """The mount reports a mechanical time-out at the end of the move: ALARM with its words, until the next motion."""
+    optics.lines["ell14"].fault = "instrument_error"
+    optics.turning.write_attribute("position", 90.0)
+    optics.wait(optics.turning, "ALARM")
+    assert "mechanical" in optics.turning.status()
+    optics.lines["ell14"].fault = None
+    optics.turning.write_attribute("position", 10.0)
+    optics.wait(optics.turning, "ON")
+
+
+def test_a_move_leaves_everything_else_valid(optics: Optics) -> None:
+    """A turning mount tells nothing: its position is INVALID meanwhile, its settings are what they were."""
+    optics.turning.write_attribute("position", 60.0)
+    wait_until(
+        lambda: optics.turning.read_attribute("position").quality == tango.AttrQuality.ATTR_INVALID, 5, "it turns"
+    )
+    for name in ("velocity_pct", "jog_step", "serial_number", "pulses_per_rev"):
+        assert optics.turning.read_attribute(name).quality == tango.AttrQuality.ATTR_VALID
+    optics.wait(optics.turning, "ON")
+    assert optics.turning.read_attribute("position").value == pytest.approx(60.0, abs=0.02)
+
+
+def test_init_takes_another_address(optics: Optics) -> None:
+    """After a changed property Init talks to the other mount, and the line stays open."""
+    serial = optics.other.read_attribute("serial_number").value
+    assert optics.turning.read_attribute("serial_number").value != serial
+    optics.turning.put_property({"address": "3"})
+    optics.turning.command_inout("Init")
+    wait_until(lambda: optics.turning.read_attribute("serial_number").value == serial, 5, "it is the other mount")
+    assert optics.turning.read_attribute("reconnects").value == 0
+
+
+def test_discover_finds_the_mounts(optics: Optics) -> None:
+    """The bus asks all addresses within a second and shows who answered."""
+    began_s = time.monotonic()
+    assert list(optics.bus.command_inout("Discover")) == ["2", "3"]
+    assert time.monotonic() - began_s < 1.5
+    wait_until(lambda: tuple(optics.bus.read_attribute("addresses").value) == ("2", "3"), 5, "they are shown")
+
+
+def test_the_meter_holds_zeroes_and_filters(optics: Optics) -> None:
+    """Settings are written, read back from the meter, and make the state they should."""
+    optics.power.write_attribute("filter", 0)
+    wait_until(lambda: optics.power.read_attribute("filter").value == 0, 2, "the filter is SLOW")
+    optics.power.write_attribute("hold", True)
+    optics.wait(optics.power, "STANDBY")
+    optics.power.write_attribute("hold", False)
+    optics.wait(optics.power, "ON")
+    optics.power.command_inout("Zero")
+    wait_until(lambda: abs(optics.power.read_attribute("power").value) < 1e-4, 10, "the reading is subtracted")
+    assert optics.power.read_attribute("zero_enabled").value
+    with pytest.raises(tango.DevFailed, match=r"whole nanometres"):
+        optics.power.write_attribute("wavelength", 800.5)
+
+
+def test_saturation_and_over_range_are_alarms(optics: Optics) -> None:
+    """A range too low for the light makes ALARM with words, and automatic range heals it."""
+    optics.power.write_attribute("range", 3)
+    optics.wait(optics.power, "ALARM")
+    assert "range" in optics.power.status()
+    optics.power.write_attribute("auto_range", True)
+    optics.wait(optics.power, "ON")
+    assert optics.power.read_attribute("range").value > 3

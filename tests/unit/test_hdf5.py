@@ -1,0 +1,177 @@
+"""The HDF5 files as a plain h5py reader sees them, live and finished."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from archiver.journal import Follower
+from archiver.projections import nexus
+from archiver.projections.hdf5 import Hdf5Projection, device_files
+from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, finish, read_state
+from archiver.series import Unfolder
+from bandoneon.record import Kind
+from tests.journals import NOON, SECOND, Journal
+
+DEVICE = "lab/power/1"
+POWER = Column("power", np.dtype("f8"), metadata={"units": "W"})
+
+READ_LIVE = """
+import h5py, sys
+with h5py.File(sys.argv[1], "r", swmr=True) as file:
+    power = file["entry/power"]
+    print(len(power["time"]), power["value"][-1], power["value"].attrs["units"], power["quality"][-1])
+"""
+
+
+def follow(projection: Hdf5Projection, journal: Journal) -> None:
+    """Give a projection all that it does not have."""
+    follower = Follower(journal.directory, projection.cursor)
+    unfolder = Unfolder(definitions=follower.definitions.values())
+    projection.define(follower.definitions.values())
+    for commit in follower.poll():
+        projection.add(commit.number, unfolder.unfold(commit.table))
+
+
+def test_a_live_file_is_read_by_another_process(tmp_path: Path) -> None:
+    """While it is written, h5py in a process of its own reads what was flushed, with swmr=True."""
+    with Journal(tmp_path) as journal:
+        journal.define(f"{DEVICE}/power", unit="W")
+        projection = Hdf5Projection(tmp_path, journal.archiver)
+        for turn in range(2):
+            for n in range(10):
+                journal.read(f"{DEVICE}/power", NOON + (turn * 10 + n) * SECOND, n / 2)
+            journal.commit()
+            follow(projection, journal)
+            projection.tick(turn * 100.0)
+            projection.tick(turn * 100.0 + 50)
+            (path,) = device_files(tmp_path / "hdf5" / DEVICE)
+            out = subprocess.run([sys.executable, "-c", READ_LIVE, path], capture_output=True, text=True, check=True)
+            assert out.stdout.split() == [str(turn * 10 + 10), "4.5", "W", "0"]
+        projection.close()
+
+
+def test_a_day_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """At UTC midnight the next file begins, and the old one is finished: compressed, equal times stored once."""
+    with Journal(tmp_path) as journal:
+        journal.define(f"{DEVICE}/power", unit="W", label="Power")
+        journal.define(f"{DEVICE}/count", Kind.LONG64)
+        projection = Hdf5Projection(tmp_path, journal.archiver)
+        for day in range(2):
+            for n in range(100):
+                time_ns = NOON + (day * 86_400 + n) * SECOND
+                journal.read(f"{DEVICE}/power", time_ns, None if n == 7 else 1.5)
+                journal.read(f"{DEVICE}/count", time_ns, None if n == 7 else n)
+            journal.commit()
+        follow(projection, journal)
+        for now_s in (0, 50, 51, 52):
+            projection.tick(now_s)
+        first, second = device_files(tmp_path / "hdf5" / DEVICE)
+        projection.close()
+    assert (first.name, second.name) == ("2026-09-21.h5", "2026-09-22.h5")
+    with h5py.File(first) as file:
+        assert file[file.attrs["default"]].attrs["default"] == "power"
+        power, count = file["entry/power"], file["entry/count"]
+        assert power.attrs["signal"] == "value"
+        assert list(power.attrs["axes"]) == ["time"]
+        value = power["value"]
+        assert (value.attrs["units"], value.attrs["long_name"], value.compression) == ("W", "Power", "gzip")
+        assert np.isnan(value[7])
+        assert power["quality"][7] == 1
+        assert count["value"][7] == count["value"].attrs["_FillValue"] == np.iinfo("i8").min
+        assert h5py.check_enum_dtype(power["quality"].dtype)["INVALID"] == 1
+        assert power["time"] == count["time"], "one dataset, linked"
+        assert power["time"].attrs["start"] == "1970-01-01T00:00:00Z"
+        assert power["time"][0] == NOON
+
+
+def test_what_a_killed_writer_left_behind_its_cursor_is_cut(tmp_path: Path) -> None:
+    """Rows appended but not sealed by the cursor come again from the journal: they must not stay."""
+    path = tmp_path / "a.h5"
+    file = DeviceFile(path, DEVICE, "archive/demo/1", {"power": POWER})
+    rows = np.arange(5)
+    file.append("power", rows, rows.astype("u1"), rows.astype("f8"))
+    file.commit(Cursor(3, 2, 1))
+    file.append("power", rows, rows.astype("u1"), rows.astype("f8"))
+    file.close()
+    assert read_state(path) == ("archive/demo/1", Cursor(3, 2, 1), False)
+    finish(path)
+    assert read_state(path) == ("archive/demo/1", Cursor(3, 2, 1), True)
+    with h5py.File(path) as finished:
+        assert list(finished["entry/power/value"]) == [0, 1, 2, 3, 4]
+
+
+def live_file(path: Path) -> bytes:
+    """A file as a killed writer leaves it."""
+    file = DeviceFile(path, DEVICE, "archive/demo/1", {"power": POWER})
+    rows = np.arange(500)
+    file.append("power", rows, np.zeros(500, "u1"), rows.astype("f8"))
+    file.commit(Cursor(3, 2))
+    left = path.read_bytes()
+    file.close()
+    return left
+
+
+def test_a_file_damaged_anywhere_is_found_out_at_once(tmp_path: Path) -> None:
+    """Cut or changed at many places: an error now, never a reader that tries for ever, or the file can be finished."""
+    left = live_file(tmp_path / "whole.h5")
+    path = tmp_path / "damaged.h5"
+    changed = [left[:at] + bytes([left[at] ^ 0xFF]) + left[at + 1 :] for at in range(0, len(left), 211)]
+    cut = [left[:at] for at in range(0, len(left), 1501)]
+    for number, data in enumerate([*changed, *cut]):
+        path.write_bytes(data)
+        try:
+            read_state(path)
+            finish(path)
+        except DamagedFile:
+            continue
+        assert number < len(changed), "a file that is cut is damaged"
+        assert read_state(path)[2]
+
+
+def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the finished file cannot be written the live one stays as it is, to be finished later."""
+    path = tmp_path / "a.h5"
+    path.write_bytes(live_file(tmp_path / "whole.h5"))
+    copy = nexus._copy_dataset
+
+    def failing(source: h5py.Dataset, new: h5py.File, place: str, length: int) -> None:
+        if new.driver != "core":
+            raise OSError("the disk fails")
+        copy(source, new, place, length)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nexus, "_copy_dataset", failing)
+        with pytest.raises(OSError, match="the disk fails"):
+            finish(path)
+    assert not read_state(path)[2]
+    finish(path)
+    assert read_state(path)[2]
+
+
+def test_a_damaged_file_is_set_aside_and_made_again(tmp_path: Path) -> None:
+    """A file HDF5 cannot read stays for whoever wants to look; its rows are taken from the journal once more."""
+    with Journal(tmp_path) as journal:
+        journal.define(f"{DEVICE}/power")
+        journal.read(f"{DEVICE}/power", NOON, 1.0)
+        journal.commit()
+        for damage in (False, True):
+            projection = Hdf5Projection(tmp_path, journal.archiver)
+            follow(projection, journal)
+            projection.close()
+            if not damage:
+                (path,) = device_files(tmp_path / "hdf5" / DEVICE)
+                path.write_bytes(path.read_bytes()[:500])
+    assert path.with_suffix(".h5.damaged").exists()
+    (again,) = device_files(tmp_path / "hdf5" / DEVICE)
+    with h5py.File(again) as file:
+        assert list(file["entry/power/value"]) == [1.0]
+
+
+@pytest.mark.parametrize(("text", "width", "kept"), [("abc", 8, b"abc"), ("ééééé", 8, "éé…".encode())])
+def test_text_is_cut_between_characters(text: str, width: int, kept: bytes) -> None:
+    """A text that is too long ends in an ellipsis, never in half a character."""
+    assert nexus.cut(text, width) == kept

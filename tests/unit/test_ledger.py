@@ -1,0 +1,242 @@
+"""The books: what was stored, what was lost, where the gaps are. Sources here are lists."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archiver.block import Block
+from archiver.channel import Channel, Outage, StreamChannel
+from archiver.ingest import Ingest
+from archiver.journal import JournalWriter, segment_paths
+from archiver.ledger import Account, Ledger, read_ledger_row
+from archiver.sources.base import Reading
+from bandoneon.record import AttributeDefinition, Columns, Kind, Quality, Row, error_text
+from tests.journals import Written
+
+DEFINITION = AttributeDefinition(0, "lab/power/1/power", "h:1", Kind.DOUBLE, "SCALAR")
+BATCH = AttributeDefinition(1, "stream/daq/1/batch", "h:1", Kind.ENCODED, "SCALAR")
+VOLTAGE = AttributeDefinition(2, "lab/daq/1/voltage", "h:1", Kind.DOUBLE, "SCALAR", stream=1)
+
+
+def reading(time_ns: int, number: float | None = None, **facts: Any) -> Reading:
+    """A reading whose value is its time unless said otherwise."""
+    return Reading(time_ns, Quality.VALID, Columns(f64=float(time_ns if number is None else number)), **facts)
+
+
+def failed(reason: str, time_ns: int) -> Reading:
+    """An error event."""
+    return Reading(time_ns, error=error_text([(reason, "", "", 1)]))
+
+
+def joined(outage: Outage | None = None) -> tuple[Channel, Account]:
+    """A channel that has just been subscribed."""
+    channel, account = Channel(DEFINITION, outage), Account(0, 1)
+    channel.join(account)
+    return channel, account
+
+
+def told(rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """Kind and time of rows."""
+    return [(row.kind, row.time_ns) for row in rows]
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=40))
+def test_stored_and_lost_add_up_whatever_numbers_come(counters: list[int]) -> None:
+    """stored + lost == last - first + 1, duplicates apart: the definition of exact."""
+    account = Account(0, 1)
+    for counter in counters:
+        account.number(counter)
+    assert account.state == "exact"
+    assert account.stored + account.lost == account.last_counter - account.first_counter + 1
+    assert account.stored + account.duplicates == len(counters)
+
+
+def test_a_ledger_row_is_written_when_something_changed() -> None:
+    """Accounts come back from the payload; what did not change is not repeated; closed accounts stay counted."""
+    ledger = Ledger()
+    account = ledger.account(3, 7)
+    account.stored, account.lost = 5, 2
+    (row,) = ledger.changed(10)
+    assert read_ledger_row(row.payload or b"") == [account]
+    assert ledger.changed(11) == []
+    (row,) = ledger.close(3, 12)
+    assert read_ledger_row(row.payload or b"") == [account]
+    assert (ledger.lost, ledger.lost_by_attribute()) == (2, {3: 2})
+    assert ledger.close(3, 13) == []
+
+
+def test_the_value_read_on_subscribing_comes_in_its_place() -> None:
+    """It is queued before events that were pushed earlier, and is one of them once more: neither shows."""
+    channel, account = joined()
+    rows = channel.rows([reading(4), reading(3), reading(4), reading(4), reading(5)], 9)
+    assert told(rows) == [(Kind.DOUBLE, 3), (Kind.DOUBLE, 4), (Kind.DOUBLE, 5)]
+    assert (account.stored, account.duplicates) == (3, 2)
+
+
+def test_only_the_first_events_can_be_repetitions() -> None:
+    """Later, the same value with the same time is another event; NaN repeats like any number."""
+    channel, account = joined()
+    channel.rows([reading(1, math.nan), reading(1, math.nan), reading(2)], 9)
+    assert (account.stored, account.duplicates) == (2, 1)
+    channel.rows([reading(3), reading(4)], 9)
+    assert len(channel.rows([reading(4), reading(4)], 9)) == 2
+
+
+def test_an_outage_is_one_gap_row_up_to_the_first_event() -> None:
+    """From the last reading to the first that was pushed: behind the value read on subscribing some may be missing."""
+    channel, _ = joined()
+    channel.rows([reading(1), reading(2)], 9)
+    channel.leave("server_down", 50)
+    channel.leave("unsubscribed", 60)
+    channel.join(Account(0, 2))
+    gap, *rows = channel.rows([reading(7), reading(9)], 9)
+    assert (gap.kind, gap.time_ns, gap.received_ns, gap.i64, gap.text) == (Kind.GAP, 2, 9, None, "server_down")
+    assert told(rows) == [(Kind.DOUBLE, 7), (Kind.DOUBLE, 9)]
+    assert told(channel.rows([reading(10)], 11)) == [(Kind.DOUBLE, 10)]
+
+
+def test_an_archiver_that_starts_again_knows_since_when() -> None:
+    """The gap begins at the last row of the run before, and ends at the value read when nothing is pushed."""
+    channel, _ = joined(Outage(5, "archiver_down"))
+    gap, row = channel.rows([reading(8)], 9)
+    assert (gap.kind, gap.time_ns, gap.received_ns, gap.text) == (Kind.GAP, 5, 8, "archiver_down")
+    assert row.time_ns == 8
+
+
+def test_errors_are_written_when_they_begin() -> None:
+    """One ERROR row for the same error again and again; another one, or the same after a reading, is told."""
+    channel, account = joined()
+    rows = channel.rows([reading(1), failed("A", 2), failed("A", 3), failed("B", 4), reading(5), failed("B", 6)], 9)
+    assert [row.kind for row in rows] == [Kind.DOUBLE, Kind.ERROR, Kind.ERROR, Kind.DOUBLE, Kind.ERROR]
+    assert account.stored == 2
+
+
+def test_missed_events_are_a_gap_of_unknown_size() -> None:
+    """Where Tango says that some did not arrive, but not how many."""
+    channel, _ = joined()
+    _, gap, _ = channel.rows([reading(1), Reading(3, missed=True), reading(4)], 9)
+    assert (gap.kind, gap.time_ns, gap.received_ns, gap.i64, gap.text) == (Kind.GAP, 1, 4, None, "overflow")
+
+
+def test_a_set_value_is_written_when_it_changes() -> None:
+    """As a row of part 1 beside the reading that brought it."""
+    channel, _ = joined()
+    one, other = Columns(f64=1.0), Columns(f64=2.0)
+    rows = channel.rows([reading(t, set_value=value) for t, value in ((1, one), (2, one), (3, other))], 9)
+    assert [(row.part, row.time_ns, row.f64) for row in rows] == [(0, 1, 1), (1, 1, 1), (0, 2, 2), (0, 3, 3), (1, 3, 2)]
+
+
+def block(seq: int, incarnation: int = 1, rows: int = 2, rows_before: int | None = None) -> Block:
+    """A batch."""
+    before = seq * rows if rows_before is None else rows_before
+    return Block("lab/daq/1", incarnation, seq, rows, before, seq * 10, seq * 10 + 1, b"x")
+
+
+def streamed(known: Sequence[Block] = ()) -> tuple[StreamChannel, Ledger]:
+    """A channel of batches that carry the voltage."""
+    channel = StreamChannel(BATCH, known)
+    channel.carried[VOLTAGE.name] = VOLTAGE
+    return channel, Ledger()
+
+
+def test_missing_batches_are_a_gap_of_known_size() -> None:
+    """For every attribute they carry; the ledger is exact."""
+    channel, ledger = streamed()
+    rows = channel.rows([block(0), block(1), block(1), block(4)], 9, ledger)
+    gap = rows[2]
+    assert [row.kind for row in rows] == [Kind.STREAM, Kind.STREAM, Kind.GAP, Kind.STREAM]
+    assert (gap.attr, gap.time_ns, gap.received_ns, gap.i64, gap.text) == (VOLTAGE.id, 11, 40, 4, "overflow")
+    account = ledger.account(BATCH.id, 1, "lab/daq/1")
+    assert (account.stored, account.duplicates, account.lost, account.state) == (3, 1, 2, "exact")
+
+
+def test_a_new_run_of_a_stream_begins_at_zero() -> None:
+    """What the old run had not sent is unknown; batches the new one made before it was heard are counted."""
+    channel, ledger = streamed([block(7)])
+    channel.leave("server_down")
+    rows = channel.rows([block(2, incarnation=2)], 9, ledger)
+    assert [(row.kind, row.i64, row.text) for row in rows] == [
+        (Kind.GAP, None, "archiver_down"),
+        (Kind.STREAM, 2, None),
+    ]
+    assert ledger.account(BATCH.id, 2, "lab/daq/1").lost == 2
+
+
+class Queue:
+    """A source that gives what a test puts in."""
+
+    name = "queue"
+
+    def __init__(self) -> None:
+        self.waiting: list[Any] = []
+        self.closed = False
+
+    def take(self) -> Sequence[Any]:
+        taken, self.waiting = self.waiting, []
+        return taken
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_journal_that_cannot_be_written_pauses_counts_and_resumes(tmp_path: Path, monkeypatch: Any) -> None:
+    """What arrives meanwhile is counted; what was pending is written when there is room; the gap has the number."""
+    ingest, source, stream = Ingest(JournalWriter(tmp_path)), Queue(), Queue()
+    ingest.attach(replace(DEFINITION, id=-1), source, 1)
+    ingest.attach_stream(replace(BATCH, id=-1), [replace(VOLTAGE, id=-1, stream=None)], stream)
+
+    def step(readings: Sequence[Reading], blocks: Sequence[Block] = ()) -> None:
+        source.waiting += readings
+        stream.waiting += blocks
+        ingest.step()
+
+    step([reading(1)])
+    with monkeypatch.context() as patch:
+        patch.setattr("archiver.ingest.RETRY_S", 0.0)
+        patch.setattr(os, "write", full)
+        step([reading(2)])
+        assert ingest.paused == "No space left on device"
+        step([reading(3), reading(4)], [block(0)])
+        step([reading(5)], [block(1)])
+        assert ingest.lost == 3
+        patch.undo()
+        step([])
+        assert ingest.paused == ""
+    step([reading(6)], [block(2)])
+    ingest.close()
+    assert source.closed
+    journal = Written(tmp_path)
+    assert journal.values(DEFINITION.name) == [1, 2, 6]
+    (gap,) = journal.of_kind(DEFINITION.name, Kind.GAP)
+    assert (gap.time_ns, gap.received_ns, gap.i64, gap.text) == (2, 6, 3, "disk_full")
+    assert [row.counter for row in journal.of_kind(BATCH.name, Kind.STREAM)] == [2]
+    assert len(segment_paths(tmp_path)) == 2
+
+
+def full(*_: object) -> int:
+    """A write to a full disk."""
+    raise OSError(28, "No space left on device")
+
+
+def test_a_restarted_ingest_keeps_ids_and_epochs(tmp_path: Path) -> None:
+    """An attribute keeps its id for ever; a definition that changed while the archiver was down is the next epoch."""
+    for unit in ("W", "W", "mW"):
+        ingest, source = Ingest(JournalWriter(tmp_path)), Queue()
+        ingest.attach(replace(DEFINITION, id=-1, unit=unit), source, 1)
+        source.waiting = [reading(time.time_ns())]
+        ingest.step()
+        ingest.close()
+    journal = Written(tmp_path)
+    assert len(journal.values(DEFINITION.name)) == 3
+    assert [(one.id, one.epoch, one.unit) for one in journal.definitions(DEFINITION.name)] == [
+        (0, 0, "W"),
+        (0, 1, "mW"),
+    ]
+    assert [row.text for row in journal.of_kind(DEFINITION.name, Kind.GAP)] == ["archiver_down"] * 2

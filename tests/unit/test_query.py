@@ -1,0 +1,197 @@
+"""Queries over real journals."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import polars as pl
+import pytest
+
+from archiver import query as module
+from archiver.maintenance import ArchiveError, rebuild, verify
+from archiver.query import FORMATS, QueryError, definitions, query, write
+from bandoneon.record import Kind
+from tests.journals import NOON, SECOND, Journal
+
+POWER, STATE, CURVE = "lab/power/1/power", "lab/power/1/state", "lab/power/1/curve"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Iterator[tuple[Path, Journal]]:
+    """A hundred seconds of one device in ten segments, one archiver; an outage from 40 s to 50 s."""
+    with Journal(tmp_path) as journal:
+        journal.define(POWER, unit="W")
+        journal.define(STATE, Kind.STATE)
+        journal.define(CURVE, Kind.FLOAT, "SPECTRUM")
+        for second in range(100):
+            time_ns = NOON + second * SECOND
+            if not 40 <= second < 50:
+                journal.read(POWER, time_ns, float(second))
+                journal.read(CURVE, time_ns, [float(second)] * (second % 3))
+            if second == 50:
+                journal.gap(POWER, NOON + 40 * SECOND, NOON + 50 * SECOND, "server_down", 10)
+            if second % 60 == 0:
+                journal.read(STATE, time_ns, 6)
+            if second == 70:
+                journal.error(POWER, time_ns + 1, "no answer")
+            journal.commit()
+            if second % 10 == 9:
+                journal.restart()
+        yield tmp_path, journal
+
+
+def test_an_interval_is_returned_with_its_ends(data: tuple[Path, Journal]) -> None:
+    """Readings from start to stop, both included, whatever the letters' case."""
+    frame = query(data[0], [POWER.upper()], start_ns=NOON + 3 * SECOND, stop_ns=NOON + 5 * SECOND)
+    assert frame.columns == ["time", "attribute", "value", "quality"]
+    assert frame["value"].to_list() == [3.0, 4.0, 5.0]
+    assert frame["time"].dt.epoch("ns").to_list() == [NOON + n * SECOND for n in (3, 4, 5)]
+    assert set(frame["quality"]) == {"VALID"}
+
+
+def test_the_newest_commit_is_seen_at_once(data: tuple[Path, Journal]) -> None:
+    """A query reads the live journal, not a copy."""
+    root, journal = data
+    journal.read(POWER, NOON + 200 * SECOND, 7.5)
+    journal.commit()
+    assert query(root, [POWER], start_ns=NOON + 150 * SECOND)["value"].to_list() == [7.5]
+
+
+def test_only_segments_of_the_interval_are_read(data: tuple[Path, Journal], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last seconds of a long journal do not cost reading all of it."""
+    monkeypatch.setattr(module, "SLACK_NS", SECOND)
+    read: list[str] = []
+    commits = module.Segment.commits
+    monkeypatch.setattr(module.Segment, "commits", lambda self: (read.append(self.path.name), commits(self))[1])
+    frame = query(data[0], [POWER], start_ns=NOON + 95 * SECOND)
+    assert frame.height == 5
+    heads = 10
+    assert len(read) <= heads + 2
+
+
+def test_a_failed_reading_is_invalid_without_a_value(data: tuple[Path, Journal]) -> None:
+    """An error is a row, so that nobody draws a line across it."""
+    frame = query(data[0], [POWER], start_ns=NOON + 70 * SECOND, stop_ns=NOON + 71 * SECOND)
+    assert frame["value"].to_list() == [70.0, None, 71.0]
+    assert frame["quality"].to_list() == ["VALID", "INVALID", "VALID"]
+
+
+def test_states_are_words_and_arrays_are_lists(data: tuple[Path, Journal]) -> None:
+    """A value has the type a person expects."""
+    assert query(data[0], [STATE])["value"].to_list() == ["MOVING", "MOVING"]
+    curve = query(data[0], [CURVE], stop_ns=NOON + 2 * SECOND)["value"]
+    assert curve.dtype == pl.List(pl.Float32)
+    assert curve.to_list() == [[], [1.0], [2.0, 2.0]]
+    together = query(data[0], ["lab/power/1/*"], stop_ns=NOON + SECOND)
+    assert together.filter(pl.col("attribute") == CURVE)["value"].to_list() == ["[]", "[1.0]"]
+
+
+def test_a_moment_has_age_and_gap(data: tuple[Path, Journal]) -> None:
+    """At T each attribute has its last reading, however old, and whether T lies in a gap written down later."""
+    frame = query(data[0], [POWER, STATE], at_ns=NOON + 45 * SECOND)
+    rows = {row["attribute"]: row for row in frame.iter_rows(named=True)}
+    assert (rows[POWER]["value"], rows[POWER]["age_s"], rows[POWER]["in_gap"]) == ("39.0", 6.0, True)
+    assert (rows[STATE]["value"], rows[STATE]["age_s"], rows[STATE]["in_gap"]) == ("MOVING", 45.0, False)
+
+
+def test_one_clock_for_all(data: tuple[Path, Journal]) -> None:
+    """Every tick has the last reading at or before it, also one from before the interval; nothing inside a gap."""
+    frame = query(data[0], [POWER, STATE], start_ns=NOON + 30 * SECOND, stop_ns=NOON + 61 * SECOND, every_s=10)
+    power = frame.filter(pl.col("attribute") == POWER)
+    assert power["value"].to_list() == ["30.0", None, "50.0", "60.0"]
+    assert frame.filter(pl.col("attribute") == STATE)["value"].to_list() == ["MOVING"] * 4
+    assert set(frame["time"].dt.epoch("s") % 10) == {0}
+
+
+def test_gaps_are_shown_when_asked_for(data: tuple[Path, Journal]) -> None:
+    """A gap is a row of quality GAP that says until when, how many and why."""
+    assert "GAP" not in query(data[0], [POWER])["quality"].to_list()
+    (gap,) = query(data[0], [POWER], gaps=True).filter(pl.col("quality") == "GAP").iter_rows(named=True)
+    assert (gap["value"], gap["count"], gap["cause"]) == (None, 10, "server_down")
+
+
+def test_thinning_keeps_the_extremes(tmp_path: Path) -> None:
+    """At most so many points, the highest and the lowest among them, and where it was INVALID."""
+    with Journal(tmp_path) as journal:
+        journal.define(POWER)
+        for n in range(10_000):
+            journal.read(
+                POWER, NOON + n * SECOND, None if n == 5000 else 1000.0 if n == 777 else -5.0 if n == 7777 else 0
+            )
+        journal.commit()
+    frame = query(tmp_path, [POWER], max_points=100)
+    assert frame.height <= 100
+    assert frame["value"].max() == 1000.0
+    assert frame["value"].min() == -5.0
+    assert frame["quality"].to_list().count("INVALID") == 1
+
+
+def test_several_archivers_answer_as_one(data: tuple[Path, Journal]) -> None:
+    """The journals of all archivers of a directory are united."""
+    with Journal(data[0], "archive/demo/2") as other:
+        other.define("lab/other/1/x")
+        other.read("lab/other/1/x", NOON, 5.0)
+        other.commit()
+    assert set(query(data[0], ["lab/*"], stop_ns=NOON)["attribute"]) == {POWER, STATE, CURVE, "lab/other/1/x"}
+    assert [one.unit for one in definitions(data[0], [POWER])] == ["W"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"attributes": ["lab/power/1/pover"]}, "near it are lab/power/1/power"),
+        ({"at_ns": 1, "last_s": 5}, "one moment"),
+        ({"last_s": 5, "start_ns": 1}, "either"),
+        ({"start_ns": 2, "stop_ns": 1}, "exchange"),
+        ({"max_points": 1}, "at least"),
+        ({"every_s": 0.0}, "above zero"),
+    ],
+)
+def test_a_wrong_question_says_what_to_ask(
+    data: tuple[Path, Journal], arguments: dict[str, object], sentence: str
+) -> None:
+    """Errors are one sentence."""
+    with pytest.raises(QueryError, match=sentence):
+        query(data[0], **{"attributes": [POWER], **arguments})  # pyright: ignore[reportArgumentType]
+
+
+def test_without_an_archive_it_says_so(tmp_path: Path) -> None:
+    """No data directory yet: what to do."""
+    with pytest.raises(QueryError, match=r"run up"):
+        query(tmp_path, [POWER])
+    with pytest.raises(ArchiveError, match="no journal"):
+        rebuild(tmp_path, "archive/demo/1")
+    assert verify(tmp_path).whole
+
+
+def test_csv_has_the_contract_s_columns(data: tuple[Path, Journal], tmp_path: Path) -> None:
+    """time,value,quality for one attribute, with attribute for several; nanoseconds in RFC 3339 UTC."""
+    path = tmp_path / "out.csv"
+    write(query(data[0], [POWER], stop_ns=NOON), "csv", path)
+    assert path.read_text() == "time,value,quality\n2026-09-21T12:00:00.000000000Z,0.0,VALID\n"
+    write(query(data[0], [POWER, CURVE], stop_ns=NOON + SECOND), "csv", path)
+    with path.open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["time", "attribute", "value", "quality"]
+    assert rows[3][1:3] == [CURVE, "[1.0]"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("names", [[POWER], [POWER, STATE, CURVE], [CURVE], [STATE]])
+def test_every_format_takes_every_answer(
+    data: tuple[Path, Journal], tmp_path: Path, form: str, names: list[str]
+) -> None:
+    """Whatever was asked can be written, and read again."""
+    path = tmp_path / f"out.{form}"
+    frame = query(data[0], names, gaps=True)
+    write(frame, form, path)
+    if form == "hdf5":
+        with h5py.File(path) as file:
+            assert len(file["entry"][names[0]]["time"]) == frame.filter(pl.col("attribute") == names[0]).height
+    elif form == "json":
+        assert len(json.loads(path.read_text())) == frame.height
+    else:
+        read = {"csv": pl.read_csv, "parquet": pl.read_parquet, "arrow": pl.read_ipc}[form]
+        assert read(path).height == frame.height

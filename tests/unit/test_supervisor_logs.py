@@ -1,0 +1,157 @@
+"""The servers' log files, followed, and what a supervisor keeps beside them."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from device_servers.supervisor.fleet import HISTORY_KEPT, Registered, Server
+from device_servers.supervisor.logs import LAST_LINES, READ_BYTES, RECORDS_KEPT, Logs, record_of
+from device_servers.supervisor.policy import Policy
+from device_servers.supervisor.report import History, Reporter
+
+METER, BENCH = "Meter/1", "Bench/1"
+
+
+def line(event: str, second: int = 0, **more: str) -> str:
+    """A record as our servers log it."""
+    stamp = f"2025-01-01T00:00:{second:02}+00:00"
+    return json.dumps({"event": event, "level": "info", "timestamp": stamp, **more}) + "\n"
+
+
+def messages(logs: Logs) -> list[str]:
+    """What the operator reads."""
+    return [json.loads(record)["message"] for record in logs.records]
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Logs:
+    """The logs of a host without servers."""
+    return Logs(tmp_path)
+
+
+def append(logs: Logs, server: str, text: str) -> None:
+    """A server writes."""
+    with logs.path(server).open("a") as file:
+        file.write(text)
+
+
+def test_what_servers_append_is_followed_in_the_order_of_its_time(logs: Logs) -> None:
+    """Whole lines of all servers, each once, sorted by their stamps; a line in the making waits for its end."""
+    assert not logs.follow([METER, BENCH])
+    append(logs, METER, line("second", 2) + line("third", 3)[:10])
+    append(logs, BENCH, line("first", 1))
+    assert logs.follow([METER, BENCH])
+    assert messages(logs) == ["first", "second"]
+    assert not logs.follow([METER, BENCH])
+    append(logs, METER, line("third", 3)[10:])
+    assert logs.follow([METER, BENCH])
+    assert messages(logs) == ["first", "second", "third"]
+
+
+def test_a_new_supervisor_begins_with_the_end_of_the_logs_at_a_whole_line(logs: Logs) -> None:
+    """A long past is passed over, and half a line never shown."""
+    append(logs, METER, "".join(line(f"event {n}", note="x" * 1000) for n in range(1000)))
+    logs.follow([METER])
+    assert 10 < len(messages(logs)) < RECORDS_KEPT
+    assert all(message.startswith("event ") for message in messages(logs))
+    assert messages(logs)[-1] == "event 999"
+
+
+def test_a_server_that_writes_very_much_costs_only_the_end_of_it(logs: Logs) -> None:
+    """What is read at once is bounded."""
+    logs.follow([METER])
+    append(logs, METER, line("begin"))
+    logs.follow([METER])
+    append(logs, METER, line("x" * 1000) * (2 * READ_BYTES // 1000) + line("end"))
+    logs.follow([METER])
+    assert messages(logs)[-1] == "end"
+    assert len(logs.records) <= RECORDS_KEPT
+
+
+def test_a_log_that_somebody_emptied_is_followed_from_its_begin(logs: Logs) -> None:
+    """Log rotation by truncation loses nothing that comes after it."""
+    append(logs, METER, line("old") * 3)
+    logs.follow([METER])
+    os.truncate(logs.path(METER), 0)
+    append(logs, METER, line("new"))
+    logs.follow([METER])
+    assert messages(logs)[-1] == "new"
+
+
+def test_the_last_lines_of_a_server_are_for_people(logs: Logs) -> None:
+    """Messages of records, other lines as they are; none without a log."""
+    assert logs.last_lines(METER) == []
+    append(logs, METER, "".join(line(f"event {n}") for n in range(10)) + "Segmentation fault\n")
+    last = logs.last_lines(METER)
+    assert last[-2:] == ["event 9", "Segmentation fault"]
+    assert len(last) == LAST_LINES
+
+
+def test_the_end_of_a_log_can_be_read_as_it_is(logs: Logs) -> None:
+    """However long it is; no log is an error."""
+    with pytest.raises(OSError, match="No such file"):
+        logs.read(METER)
+    append(logs, METER, line("x" * 100) * (2 * READ_BYTES // 100) + "end\n")
+    text = logs.read(METER)
+    assert len(text) <= READ_BYTES
+    assert text.startswith("{")
+    assert text.endswith("end\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "source"),
+    [
+        (line("moved", device="lab/stage/1", reason="asked"), "moved asked", "lab/stage/1"),
+        (line("state", state="ON", status="fine"), "state ON fine", METER),
+        ("Traceback", "Traceback", METER),
+        ("5", "5", METER),
+        ("[1]", "[1]", METER),
+        ('{"a": 1}', '{"a": 1}', METER),
+        ('{"event": "no time"}', '{"event": "no time"}', METER),
+    ],
+)
+def test_any_line_makes_a_record(text: str, message: str, source: str) -> None:
+    """Our JSON by its fields, everything else as a message of the server."""
+    time_ns, record = record_of(text.strip(), METER)
+    found = json.loads(record)
+    assert (found["message"], found["source"], found["time_ns"]) == (message, source, time_ns)
+
+
+def test_history_outlives_supervisors_without_growing_for_ever(tmp_path: Path) -> None:
+    """What is read is whole and bounded, also after a supervisor was killed in the middle of a line."""
+    path = tmp_path / "history.jsonl"
+    assert History(path).read() == []
+    lines = [json.dumps({"server": METER, "what": f"event {n}"}) for n in range(HISTORY_KEPT + 50)]
+    History(path).append(lines)
+    with path.open("a") as file:
+        file.write(lines[0][:20])
+    history = History(path)
+    assert history.read() == lines[-HISTORY_KEPT:]
+    history.append(["{}"])
+    assert path.read_text().splitlines() == [*lines[-HISTORY_KEPT:], "{}"]
+
+
+def test_a_disk_that_takes_nothing_stops_no_supervisor(tmp_path: Path) -> None:
+    """History and report are written where nothing can be."""
+    nowhere = tmp_path / "missing"
+    History(nowhere / "history.jsonl").append(["{}"])
+    assert Reporter(nowhere / "report.json", Logs(nowhere)).make([]) == "[]"
+
+
+def test_the_report_says_what_a_process_uses(tmp_path: Path) -> None:
+    """Memory and descriptors of one that lives; nothing of one that does not; its last words once it was given up."""
+    logs = Logs(tmp_path)
+    append(logs, BENCH, "no such module\n")
+    policy = Policy()
+    alive = Server(Registered(METER, ("lab/meter/1",), 2, policy), "running", pid=os.getpid())
+    dead = Server(Registered(BENCH, (), 2, policy), "given_up", last_exit="code 1")
+    reporter = Reporter(tmp_path / "report.json", logs)
+    first, second = json.loads(reporter.make([alive, dead]))
+    assert (first["name"], first["pid"], first["last_lines"]) == (BENCH, None, ["no such module"])
+    assert first["memory_mib"] is None
+    assert (second["name"], second["class"], second["devices"]) == (METER, "Meter", ["lab/meter/1"])
+    assert second["memory_mib"] > 1
+    assert second["descriptors"] > 2
+    assert json.loads((tmp_path / "report.json").read_text()) == [first, second]

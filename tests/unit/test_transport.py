@@ -1,0 +1,224 @@
+"""The line: whole replies, turns, time-outs, and never an old reply for a new question."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout
+from device_servers.core.framing import block488, fixed, line
+from device_servers.core.links import check_url, serve_loop
+from device_servers.core.transport import Line, Priority, Probe, open_transport
+from device_servers.core.wire_server import LATE_S, WireServer
+from tests.support import free_port, wait_until
+from tests.support_device import LINE, BenchWire
+
+PROBE = Probe(b"I?\n", LINE, lambda reply: reply.startswith(b"I"), timeout_s=0.3)
+
+
+@pytest.fixture(params=["pty", "tcp"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Line, WireServer]]:
+    """A connected line to a bench instrument, on a real pseudo-terminal and on TCP."""
+    server = (
+        WireServer(BenchWire(), pty=tmp_path / "line", baud=115200)
+        if request.param == "pty"
+        else WireServer(BenchWire(), tcp=("127.0.0.1", free_port()), baud=115200)
+    )
+    server.start()
+    line_ = open_transport(server.address, probe=PROBE)
+    line_.reconnect()
+    yield line_, server
+    line_.close()
+    server.stop()
+
+
+def back(line_: Line) -> bool:
+    """Try to reconnect, as the poll loop does."""
+    line_.reconnect()
+    return line_.connected
+
+
+class TestFraming:
+    def test_a_line_ends_at_its_terminator(self) -> None:
+        """Nothing before the terminator is a reply, nothing behind it belongs to it."""
+        assert line(b"\r\n")(b"abc") == line(b"\r\n")(b"abc\r") == 0
+        assert line(b"\r\n")(b"abc\r\ndef\r\n") == 5
+
+    def test_an_endless_line_is_an_error(self) -> None:
+        """A line that grows for ever is not waited for."""
+        with pytest.raises(ProtocolError):
+            line(longest=16)(b"x" * 16)
+
+    def test_fixed_replies_need_all_their_bytes(self) -> None:
+        """Seven of eight bytes are no reply."""
+        assert fixed(8)(b"1234567") == 0
+        assert fixed(8)(b"123456789") == 8
+
+    @given(st.binary(max_size=300))
+    @settings(max_examples=50, deadline=None)
+    def test_a_block_may_hold_any_byte(self, data: bytes) -> None:
+        """A definite length block is whole at its length, wherever terminators lie in its data."""
+        length = str(len(data)).encode()
+        reply = b"#" + str(len(length)).encode() + length + data + b"\n"
+        assert all(block488()(reply[:cut]) == 0 for cut in range(len(reply)))
+        assert block488()(reply + b"next") == len(reply)
+
+    @pytest.mark.parametrize("reply", [b"#0", b"#x1", b"#2zz..", b"#13abcX"])
+    def test_a_broken_block_is_an_error(self, reply: bytes) -> None:
+        """What can never become a block is not waited for."""
+        with pytest.raises(ProtocolError):
+            block488()(reply)
+
+    def test_what_is_no_block_is_a_line(self) -> None:
+        """An error text in place of a block ends at its terminator."""
+        assert block488()(b"-113,oops\n") == 10
+
+
+class TestUrls:
+    @pytest.mark.parametrize(
+        "url", ["serial://", "tcp://host", "gpib://1", "serial:///dev/x?speed=1", "serial:///dev/x?flow=dtr"]
+    )
+    def test_a_url_that_can_never_work_says_why(self, url: str) -> None:
+        """A wrong URL is refused when it is given, in a sentence."""
+        with pytest.raises(ValueError, match=r"conn|flow|param"):
+            check_url(url)
+
+    def test_a_port_that_is_missing_is_a_link_that_is_down(self, tmp_path: Path) -> None:
+        """An absent device is no programming error: it may come."""
+        with pytest.raises(LinkDown, match="cannot be opened"):
+            open_transport(f"serial://{tmp_path}/none", probe=PROBE).reconnect()
+
+    def test_a_loop_leads_to_a_function(self) -> None:
+        """`loop://` needs no operating system at all."""
+        serve_loop("bench", BenchWire())
+        line_ = open_transport("loop://bench", probe=PROBE)
+        line_.reconnect()
+        assert line_.exchange(b"S?\n", reply=LINE, timeout_s=1) == b"S5\n"
+        serve_loop("bench", None)
+        with pytest.raises(LinkDown):
+            line_.exchange(b"S?\n", reply=LINE, timeout_s=1)
+        line_.close()
+
+
+class TestExchange:
+    def test_a_question_gets_its_answer(self, served: tuple[Line, WireServer]) -> None:
+        """Many questions in a row, each with its own answer."""
+        line_, _ = served
+        for number in range(30):
+            line_.send(b"S%d\n" % number)
+            assert line_.exchange(b"S?\n", reply=LINE, timeout_s=1) == b"S%d\n" % number
+        assert line_.stats.timeouts == line_.stats.protocol_errors == 0
+
+    def test_frames_of_others_are_kept_for_receive(self, served: tuple[Line, WireServer]) -> None:
+        """A frame that answers no question waits until somebody asks for it."""
+        line_, _ = served
+        with line_.turn(Priority.WRITE):
+            line_.send(b"V?\n")
+            reply = line_.exchange(b"S?\n", reply=LINE, timeout_s=1, accept=lambda frame: frame.startswith(b"S"))
+            assert reply == b"S5\n"
+            assert line_.receive(reply=LINE, timeout_s=0, accept=lambda frame: frame.startswith(b"V"))
+        with pytest.raises(ReplyTimeout):
+            line_.receive(reply=LINE, timeout_s=0)
+        assert line_.connected
+
+    @pytest.mark.parametrize("fault", ["silent", "truncated"])
+    def test_after_a_time_out_everything_fails_at_once_until_reconnected(
+        self, served: tuple[Line, WireServer], fault: str
+    ) -> None:
+        """One call waits for its time-out, the next ones fail at once; the line comes back when the fault ends."""
+        line_, server = served
+        server.fault = fault
+        with pytest.raises(ReplyTimeout):
+            line_.exchange(b"S?\n", reply=LINE, timeout_s=0.1)
+        began_s = time.monotonic()
+        with pytest.raises(LinkDown):
+            line_.exchange(b"S?\n", reply=LINE, timeout_s=5)
+        assert time.monotonic() - began_s < 1
+        server.fault = None
+        wait_until(lambda: back(line_), 10, "the line is back")
+        assert line_.exchange(b"S?\n", reply=LINE, timeout_s=1) == b"S5\n"
+        assert line_.stats.reconnects == 1
+
+    def test_a_late_reply_is_never_taken_for_the_next_answer(self, served: tuple[Line, WireServer]) -> None:
+        """The old answer arrives while the line comes back, or after: the next question gets its own."""
+        line_, server = served
+        for round_ in range(3):
+            server.fault = "late"
+            with pytest.raises(ReplyTimeout):
+                line_.exchange(b"S?\n", reply=LINE, timeout_s=LATE_S * round_ / 4 + 0.05)
+            server.fault = None
+            wait_until(lambda: back(line_), 10, "the line is back")
+            assert line_.exchange(b"V?\n", reply=LINE, timeout_s=1).startswith(b"V")
+
+    def test_garbage_is_counted_and_the_next_question_answered(self, served: tuple[Line, WireServer]) -> None:
+        """A reply that does not fit does not cost the connection."""
+        line_, server = served
+        server.fault = "garbage"
+        reply = line_.exchange(b"S?\n", reply=LINE, timeout_s=1)
+        line_.protocol_error(ProtocolError(b"S?\n", reply))
+        server.fault = None
+        assert line_.exchange(b"S?\n", reply=LINE, timeout_s=1) == b"S5\n"
+        assert line_.stats.protocol_errors == 1
+
+    def test_a_pulled_cable_is_noticed_and_comes_back(self, served: tuple[Line, WireServer]) -> None:
+        """A link that breaks fails at once, and works again once it is plugged in."""
+        line_, server = served
+        server.fault = "unplugged"
+        with pytest.raises((LinkDown, ReplyTimeout)):
+            line_.exchange(b"S?\n", reply=LINE, timeout_s=0.3)
+        with pytest.raises(LinkDown):
+            line_.reconnect()
+        server.fault = None
+        wait_until(lambda: back(line_), 10, "the line is back")
+        assert line_.exchange(b"S?\n", reply=LINE, timeout_s=1) == b"S5\n"
+
+    def test_everything_on_the_wire_can_be_traced(self, served: tuple[Line, WireServer]) -> None:
+        """A trace sees what was sent and received."""
+        line_, _ = served
+        seen: list[tuple[str, bytes]] = []
+        line_.trace = lambda what, data: seen.append((what, data))
+        line_.exchange(b"S?\n", reply=LINE, timeout_s=1)
+        assert seen == [("sent", b"S?\n"), ("received", b"S5\n")]
+
+
+def test_stop_goes_ahead_of_writes_and_writes_ahead_of_polls() -> None:
+    """Whoever is more urgent gets the line first, whenever he came; a turn may be taken again by its holder."""
+    line_ = open_transport("loop://turns", probe=PROBE)
+    order: list[Priority] = []
+    waiting: list[threading.Thread] = []
+
+    def take(priority: Priority) -> None:
+        with line_.turn(priority), line_.turn(Priority.POLL):
+            order.append(priority)
+
+    with line_.turn(Priority.POLL):
+        for priority in (Priority.POLL, Priority.WRITE, Priority.POLL, Priority.STOP, Priority.WRITE):
+            waiting.append(threading.Thread(target=take, args=[priority]))
+            waiting[-1].start()
+            count = len(waiting)
+            wait_until(lambda count=count: len(line_._turns._waiting) == count, 5, "it waits")
+    for thread in waiting:
+        thread.join()
+    assert order == sorted(order)
+
+
+def test_any_mount_of_a_shared_line_proves_it() -> None:
+    """On a multidrop line one instrument that answers is enough, and is asked first the next time."""
+    asked: list[bytes] = []
+
+    def answer(data: bytes) -> bytes:
+        asked.append(data)
+        return b"I2\n" if data == b"2?\n" else b""
+
+    serve_loop("shared", answer)
+    line_ = open_transport("loop://shared", probe=Probe(b"1?\n", LINE, lambda _: True, timeout_s=0.02))
+    line_.add_probe(Probe(b"2?\n", LINE, lambda reply: reply == b"I2\n", timeout_s=0.3))
+    line_.reconnect()
+    line_.reconnect()
+    assert asked == [b"1?\n", b"2?\n", b"2?\n"]
+    line_.close()
+    serve_loop("shared", None)
