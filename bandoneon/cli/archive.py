@@ -105,7 +105,8 @@ def status(
     """Show each archiver, and per attribute from where it comes and why it may be missing."""
     found = target(context)
     need_database(found)
-    from bandoneon.cli.report import HEALTHY, report
+    from bandoneon.cli.report import HEALTHY
+    from bandoneon.cli.status import report
     from bandoneon.client import call
 
     archivers = report(found).archivers

@@ -62,16 +62,6 @@ class Report:
         }
 
 
-def report(found: Target) -> Report:
-    """Return how a site is, at most a second late; raise CommandError when one of its supervisors does not answer."""
-    read = from_files(found)
-    if read is None:
-        from bandoneon.cli.inquiry import ask
-
-        return ask(found)
-    return read
-
-
 def from_files(found: Target) -> Report | None:
     """Return how a site of this machine is; None when its files do not tell all of it."""
     site = found.running

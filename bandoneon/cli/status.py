@@ -8,13 +8,14 @@ from bandoneon.cli.options import (
     FLAGS,
     WITH_VALUE,
     Options,
+    Target,
     WrongUse,
     found_by,
     need_database,
     options_first,
     print_json,
 )
-from bandoneon.cli.report import ARCHIVER_SHOWN, Report, report
+from bandoneon.cli.report import ARCHIVER_SHOWN, Report, from_files
 from bandoneon.cli.words import coloured, duration, table
 
 
@@ -48,6 +49,16 @@ def status(options: Options, as_json: bool) -> int:
     else:
         show(now)
     return 0 if now.ready else 1
+
+
+def report(found: Target) -> Report:
+    """Return how a site is, at most a second late; raise CommandError when one of its supervisors does not answer."""
+    read = from_files(found)
+    if read is None:
+        from bandoneon.cli.inquiry import ask
+
+        return ask(found)
+    return read
 
 
 def show(now: Report) -> None:
