@@ -24,11 +24,11 @@ import tango
 
 from bandoneon.logging import get_logger
 from bandoneon.tangolink.proxy import sentence
-from device_servers.supervisor.fleet import HISTORY_KEPT, Action, Fleet, Registered, details
-from device_servers.supervisor.health import Health
+from device_servers.supervisor.fleet import HISTORY_KEPT, Action, Fleet, Now, Registered, details
+from device_servers.supervisor.health import Answer, Health
 from device_servers.supervisor.hosted import hosted_servers
 from device_servers.supervisor.logs import Logs
-from device_servers.supervisor.report import History, Reporter
+from device_servers.supervisor.report import History, Memory, Reporter
 from device_servers.supervisor.spawner_client import SpawnerClient, SpawnerError, SpawnerGone
 
 READY_EVERY_S: Final = 0.05
@@ -41,8 +41,8 @@ SPAWNER_EVERY_S: Final = 3.0
 
 HELPERS: Final = 8
 
-ON_CHANGE: Final = frozenset({"State", "Status", "history", "Servers", "RunningServers", "StoppedServers", "HostState"})
-"""What is published when something happened; `report` and `log_lines` have a rhythm of their own."""
+ON_CHANGE: Final = frozenset({"history", "Servers", "RunningServers", "StoppedServers", "HostState"})
+"""What is published, with State and Status, when something happened; `report` and `log_lines` have their own rhythm."""
 
 
 class Control:
@@ -61,6 +61,7 @@ class Control:
         self._publish = publish
         self._fleet = Fleet()
         self._kept = History(run / f"history-{host}.jsonl")
+        self._memory = Memory(run / f"memory-{host}.json")
         self._reporter = Reporter(run / "report.json", self.logs)
         self._health = Health()
         self._log = get_logger(device=f"tango/admin/{host}")
@@ -75,7 +76,7 @@ class Control:
         self._spawner_problem = ""
         self._due: deque[Action] = deque()
         self._missed: dict[str, dict[str, Any]] = {}
-        self._seen: list[str] = []
+        self._seen: deque[tuple[str, int]] = deque()
         # the database
         self._reread = True
         self._reading = False
@@ -106,23 +107,28 @@ class Control:
         self._helpers.shutdown(wait=False, cancel_futures=True)
 
     def ask(self, what: str, server: str) -> None:
-        """Let the control thread `start`, `stop`, `restart` or `kill` a server, soon."""
+        """Let the control thread `start`, `stop`, `restart` or `kill` a server, soon.
+
+        That somebody stopped a server is on disk before this returns, so that no later supervisor starts it. Raises
+        OSError when it cannot be written; what was asked is done all the same.
+        """
 
         def act() -> None:
-            fleet, now_s = self._fleet, time.time()
+            fleet, now = self._fleet, this_moment()
             if server not in fleet.servers:
                 return
             match what:
                 case "start":
-                    self._due += fleet.start(server, now_s)
+                    self._due += fleet.start(server, now)
                 case "stop":
-                    self._due += fleet.stop(server, now_s)
+                    self._due += fleet.stop(server, now)
                 case "restart":
-                    self._due += fleet.restart(server, now_s)
+                    self._due += fleet.restart(server, now)
                 case _:
-                    self._due += fleet.stop(server, now_s, kill=True)
+                    self._due += fleet.stop(server, now, kill=True)
 
         self._asked.put(act)
+        self._memory.note_stopped(server, stopped=what in ("stop", "kill"))
 
     def reread(self) -> None:
         """Read the database again, soon."""
@@ -135,7 +141,7 @@ class Control:
     def _run(self) -> None:
         with tango.EnsureOmniThread():
             try:
-                self._fleet.remember(self._kept.read())
+                self._fleet.history.extend(self._kept.read())
                 self.history = tuple(self._fleet.history)
                 self.last_event = self.history[-1] if self.history else ""
                 while not self._stopping.is_set():
@@ -164,15 +170,15 @@ class Control:
                 self._asked.get_nowait()()
         if self._registered is not None:
             self._register(spawner, self._registered)
-        self._due += self._fleet.tick(time.time())
+        self._due += self._fleet.tick(this_moment())
         while self._due:
             self._carry_out(spawner, self._due[0])
             self._due.popleft()
         # what happened is on disk before the spawner forgets it
         self._keep_history()
         while self._seen:
-            spawner.acknowledge(self._seen[0])
-            self._seen.pop(0)
+            spawner.acknowledge(*self._seen[0])
+            self._seen.popleft()
 
     def _take_exit(self, event: dict[str, Any]) -> None:
         """An exit of a server that is not known (yet) is kept until the database has been read."""
@@ -180,8 +186,8 @@ class Control:
         if name not in self._fleet.servers:
             self._missed[name] = event
             return
-        self._due += self._fleet.exited(name, event, event["at_ns"] / 1e9)
-        self._seen.append(name)
+        self._due += self._fleet.exited(name, event, Now(time.monotonic(), event["at_ns"] / 1e9))
+        self._seen.append((name, event["pid"]))
 
     def _carry_out(self, spawner: SpawnerClient, action: Action) -> None:
         if action.what == "signal":
@@ -205,9 +211,9 @@ class Control:
             # it exists already when a spawner forked it and was lost before it could say so
             pid = next((int(child["pid"]) for child in spawner.children() if child["name"] == server.name), None)
             if pid is None:
-                self._fleet.not_forked(server.name, str(error), time.time())
+                self._fleet.not_forked(server.name, str(error), this_moment())
                 return
-        self._fleet.forked(server.name, pid, time.time())
+        self._fleet.forked(server.name, pid, this_moment())
 
     def _connect(self) -> SpawnerClient:
         """Connect to the spawner; one that is new may lack children that ended while there was none."""
@@ -215,7 +221,9 @@ class Control:
         living = {child["name"]: int(child["pid"]) for child in spawner.children()}
         for event in spawner.exits(0.0):
             self._take_exit(event)
-        self._due += self._fleet.compare(living, time.time())
+        self._due += self._fleet.compare(living, this_moment())
+        if self._fleet.servers:
+            self._memory.begin(spawner.run, lived_through=True)
         self._spawner, self._spawner_problem = spawner, ""
         return spawner
 
@@ -226,11 +234,14 @@ class Control:
             self._spawner.close()
             self._spawner = None
             return
-        self._spawner_problem = f"{error}; another one is being started"
         starting = self._successor is not None and self._successor.poll() is None
         if not starting and time.monotonic() - self._successor_s >= SPAWNER_EVERY_S:
             self._successor_s = time.monotonic()
-            self._successor = self._start_spawner()
+            try:
+                self._successor = self._start_spawner()
+                self._spawner_problem = f"{error}; another one is being started"
+            except OSError as failure:
+                self._spawner_problem = f"{error}, and none can be started, which is tried again: {failure}"
         self._stopping.wait(TURN_S)
 
     def _start_spawner(self) -> subprocess.Popen[bytes]:
@@ -260,7 +271,9 @@ class Control:
                     break
                 except tango.DevFailed as error:
                     self._database_problem = sentence(error, "the Tango database")
-                    self._stopping.wait(DATABASE_EVERY_S)
+                except Exception as error:  # noqa: BLE001  an entry nobody foresaw: who mends it need not restart us
+                    self._database_problem = f"an entry of the Tango database cannot be understood: {error!r}"
+                self._stopping.wait(DATABASE_EVERY_S)
             else:
                 return
 
@@ -274,8 +287,11 @@ class Control:
         running = {child["name"]: (int(child["pid"]), child["started_ns"] / 1e9) for child in spawner.children()}
         for event in spawner.exits(0.0):
             self._take_exit(event)
-        self._due += self._fleet.register(registered, running, self._missed, time.time())
-        self._seen += self._missed
+        if not self._fleet.servers:
+            self._memory.begin(spawner.run, lived_through=False)
+        kept = self._memory.servers
+        self._due += self._fleet.register(registered, running, self._missed, kept, this_moment())
+        self._seen += [(name, event["pid"]) for name, event in self._missed.items()]
         self._missed, self._registered = {}, None
 
     def _check_health(self) -> None:
@@ -291,20 +307,23 @@ class Control:
 
     def _check(self, name: str, pid: int, devices: tuple[str, ...]) -> None:
         """In a helper thread: does a server answer, with the process we know, and do its devices?"""
-        outcome = None
+        answer = Answer.UNKNOWN
         with tango.EnsureOmniThread():
             try:
-                outcome = self._health.check(name, pid, devices)
+                answer = self._health.check(name, pid, devices)
             finally:
-                now_s = time.time()
+                now = this_moment()
 
                 def act() -> None:
                     self._checked_s[name] = time.monotonic()
-                    if outcome is None:
-                        self._fleet.unsaid(name)
-                    else:
-                        told = self._fleet.answered if outcome else self._fleet.unanswered
-                        self._due += told(name, pid, now_s)
+                    match answer:
+                        case Answer.UNKNOWN:
+                            self._fleet.unsaid(name)
+                        case Answer.SILENT:
+                            self._due += self._fleet.unanswered(name, pid, now)
+                        case _:
+                            complete = answer is Answer.READY
+                            self._due += self._fleet.answered(name, pid, now, complete=complete)
 
                 self._asked.put(act)
 
@@ -314,6 +333,7 @@ class Control:
             return
         for record in new:
             getattr(self._log, record["level"])(f"{record['server']}: {record['what']}", reason=details(record))
+        self._memory.note_exits(self._fleet.servers.values())
         lines = list(self._fleet.history)[-len(new) :]
         self._untold += lines
         self.history = tuple(self._fleet.history)
@@ -343,3 +363,8 @@ class Control:
             self._untold.popleft()
         if self._stale and self._publish(self._stale):
             self._stale.clear()
+
+
+def this_moment() -> Now:
+    """Return the present moment, by both clocks."""
+    return Now(time.monotonic(), time.time())

@@ -10,14 +10,13 @@ It can be killed, upgraded and started again at any time: the servers are the sp
 import os
 from collections.abc import Set
 from pathlib import Path
-from typing import Any
 
 import tango
 from tango import DevState
 from tango.server import Device, attribute, command
 
-from bandoneon.errors import OutOfRange
-from bandoneon.tangolink.server import failed
+from bandoneon.errors import BandoneonError, OutOfRange
+from bandoneon.tangolink.server import failed, push
 from device_servers.supervisor.control import Control
 
 STARTER_STATES = {
@@ -69,13 +68,11 @@ class Supervisor(Device):
         states = self._control.states
         wrong = [f"{name} is {state.replace('_', ' ')}" for name, state in states.items() if state != "running"]
         problem = [self._control.problem] if self._control.problem else []
-        return "\n".join([*problem, *wrong]) or f"{len(states)} servers are running."
+        return carried("\n".join([*problem, *wrong])) or f"{len(states)} servers are running."
 
     def _publish(self, names: Set[str]) -> bool:
-        """Push what changed; return whether all was pushed. Called from the control thread alone."""
-        values: dict[str, Any] = {
-            "State": self.dev_state,
-            "Status": self.dev_status,
+        """Push State, Status and what is named; return whether all was pushed. For the control thread alone."""
+        values = {
             "report": lambda: self._control.report,
             "history": lambda: list(self._control.history),
             "last_event": lambda: self._control.last_event,
@@ -85,18 +82,9 @@ class Supervisor(Device):
             "StoppedServers": lambda: self._named(None),
             "HostState": lambda: int(self.dev_state()),
         }
-        # what is pushed for State and Status is what Tango's own device holds, whatever value is given with it
         self.set_state(self.dev_state())
         self.set_status(self.dev_status())
-        for name in values.keys() & names:
-            value = values[name]()
-            try:
-                self.push_change_event(name, value)
-                self.push_archive_event(name, value)
-            except tango.DevFailed:
-                # a client's call holds the device
-                return False
-        return True
+        return push(self, {name: values[name]() for name in values.keys() & names})
 
     def _named(self, state: str | None) -> list[str]:
         states = self._control.states
@@ -190,7 +178,7 @@ class Supervisor(Device):
             return "\n".join(self._control.history)
         self._known(server)
         try:
-            return self._control.logs.read(server)
+            return carried(self._control.logs.read(server))
         except OSError as error:
             raise failed(OutOfRange(f"{server} has no log yet: {error.strerror}"), self.get_name()) from error
 
@@ -211,7 +199,11 @@ class Supervisor(Device):
 
     def _ask(self, what: str, server: str) -> None:
         self._known(server)
-        self._control.ask(what, server)
+        try:
+            self._control.ask(what, server)
+        except OSError as error:
+            reason = f"{what} of {server} is under way, but the next supervisor will not know of it: {error.strerror}"
+            raise failed(BandoneonError(reason), self.get_name()) from error
 
     def _known(self, server: str) -> None:
         if server not in self._control.states:
@@ -219,3 +211,8 @@ class Supervisor(Device):
                 OutOfRange(f"there is no server {server} on host {self._control.host}: see the attribute report"),
                 self.get_name(),
             )
+
+
+def carried(text: str) -> str:
+    """Return text as Tango carries it, in latin-1, with "?" for the rest; JSON here is ASCII and needs none of it."""
+    return text.encode("latin-1", "replace").decode("latin-1")

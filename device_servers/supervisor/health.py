@@ -5,22 +5,38 @@ Proxies are kept while a server runs, so that a database that is away or frozen 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportMissingTypeStubs=false
 # (pytango's stubs are not complete)
 
+from collections.abc import Callable
+from enum import Enum
 from typing import Final, NamedTuple
 
 import tango
 
-from bandoneon.tangolink.proxy import device
+from bandoneon.tangolink.proxy import device, reasons
 
 TIMEOUT_S: Final = 3.0
 
 _TIMED_OUT: Final = "TRANSIENT_CallTimedout"
 _DATABASE: Final = "sys/database/"
+_NO_DATABASE: Final = "API_CantConnectToDatabase"
+_MISSING: Final = frozenset({"API_DeviceNotExported", "API_DeviceNotDefined"})
+_NOT_REACHED: Final = frozenset({"API_CantConnectToDevice", "API_CorbaException"})
+
+
+class Answer(Enum):
+    """What asking a server, or one of its devices, came to."""
+
+    READY = "it answers, and none of its devices is in INIT"
+    STARTING = "it answers, but a device is in INIT or not exported"
+    UNKNOWN = "cannot be said, for one because the database does not answer"
+    SILENT = "it did not answer in time"
+
+
+_WORST_FIRST: Final = (Answer.SILENT, Answer.UNKNOWN, Answer.STARTING)
 
 
 class _Known(NamedTuple):
     pid: int
-    admin: tango.DeviceProxy
-    devices: tuple[tango.DeviceProxy, ...]
+    proxies: dict[str, tango.DeviceProxy]
 
 
 class Health:
@@ -29,34 +45,60 @@ class Health:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
 
-    def check(self, name: str, pid: int, devices: tuple[str, ...]) -> bool | None:
-        """Whether server `name` with process `pid` answers: False = not in time, None = cannot be said."""
-        try:
-            known = self._known.get(name)
-            if known is None or known.pid != pid:
-                if tango.Database().get_device_info(f"dserver/{name}").pid != pid:
-                    return None
-                known = _Known(
-                    pid,
-                    device(f"dserver/{name}", TIMEOUT_S),
-                    tuple(device(one, TIMEOUT_S) for one in devices),
-                )
-                self._known[name] = known
-            known.admin.ping()
-            for proxy in known.devices:
-                proxy.state()
-        except tango.DevFailed as error:
-            return False if hangs(error) else None
-        return True
+    def check(self, name: str, pid: int, devices: tuple[str, ...]) -> Answer:
+        """Ask server `name`, which has to be process `pid`, and its devices."""
+        admin = f"dserver/{name}"
+        known = self._known.get(name)
+        if known is None or known.pid != pid:
+            try:
+                if tango.Database().get_device_info(admin).pid != pid:
+                    return Answer.UNKNOWN
+            except tango.DevFailed:
+                return Answer.UNKNOWN
+            known = self._known[name] = _Known(pid, {})
+        answer = _ask(known.proxies, admin, _ping)
+        if answer is not Answer.READY:
+            return Answer.SILENT if answer is Answer.SILENT else Answer.UNKNOWN
+        found: set[Answer] = set()
+        for one in devices:
+            found.add(_ask(known.proxies, one, _state))
+            if Answer.SILENT in found:
+                break
+        return next((answer for answer in _WORST_FIRST if answer in found), Answer.READY)
 
 
-def hangs(error: tango.DevFailed) -> bool:
-    """Whether a failed call means that the server did not answer in time.
+def _ask(proxies: dict[str, tango.DeviceProxy], name: str, call: Callable[[tango.DeviceProxy], Answer]) -> Answer:
+    try:
+        if name not in proxies:
+            proxies[name] = device(name, TIMEOUT_S)
+        return call(proxies[name])
+    except tango.DevFailed as error:
+        return judge(error)
+
+
+def _ping(proxy: tango.DeviceProxy) -> Answer:
+    proxy.ping()
+    return Answer.READY
+
+
+def _state(proxy: tango.DeviceProxy) -> Answer:
+    # the command, since the CORBA attribute `state` does not carry what a device says of its failure
+    initialising = proxy.command_inout("State") == tango.DevState.INIT
+    return Answer.STARTING if initialising else Answer.READY
+
+
+def judge(error: tango.DevFailed) -> Answer:
+    """Return what a failed call of a device says about its server.
 
     A proxy whose last call failed asks the database for the way before it calls again: then it is the database that
-    did not answer, which says nothing about the server.
+    did not answer, which says nothing about the server. A device that answers with an error of its own answers.
     """
-    entries = [(str(entry.reason), str(entry.desc)) for entry in error.args]
-    if any(reason == "API_CantConnectToDatabase" or _DATABASE in text for reason, text in entries):
-        return False
-    return any(_TIMED_OUT in text for _, text in entries)
+    texts = [str(entry.desc) for entry in error.args]
+    found = set(reasons(error))
+    if found & _MISSING:
+        return Answer.STARTING
+    if _NO_DATABASE in found or any(_DATABASE in text for text in texts):
+        return Answer.UNKNOWN
+    if any(_TIMED_OUT in text for text in texts):
+        return Answer.SILENT
+    return Answer.UNKNOWN if found & _NOT_REACHED else Answer.READY

@@ -23,9 +23,11 @@ import stat
 import sys
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 import setproctitle
 
@@ -45,11 +47,19 @@ SHARES_S: Final = {0: 0.4, 1: 0.4, 3: 1.0}
 """What the servers of a level get of `STOP_S`; instruments, level 2, get what is left."""
 
 SUPERVISOR_SHARE_S: Final = 0.3
+SAFE_LEVEL: Final = 2
+"""Servers from this level up get SIGTERM at once when the host ends: instruments have to be safe within 2 s."""
+
 RESTART_FIRST_S: Final = 0.05
 RESTART_MAX_S: Final = 5.0
 MOST_DOUBLINGS: Final = 16
 STABLE_S: Final = 10.0
 PAGE: Final = 100
+"""So many children, and so many exits, come with one answer to `list`: they fit into a socket's buffer."""
+
+KILLED_WITHIN_S: Final = 1.0
+TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 LARGEST_MESSAGE: Final = 1 << 18
 LARGEST_DESCRIPTOR: Final = 1 << 20
 
@@ -90,6 +100,8 @@ class Spawner:
     clients: list[socket.socket] = field(default_factory=list)
     restarts: dict[str, tuple[float, Child]] = field(default_factory=dict)
     stopping: bool = False
+    run_id: str = ""
+    """Names this run of the host, from its start until nothing of it lives: an adopting spawner takes it over."""
 
     def __post_init__(self) -> None:
         self.run.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -101,6 +113,7 @@ class Spawner:
         signal.set_wakeup_fd(wake_in, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
+        self.boot = BOOT_ID.read_text().strip()
         # who connects finds what was adopted
         self._adopt()
         self._restart_due()
@@ -130,16 +143,16 @@ class Spawner:
         """Serve until SIGTERM or SIGINT, then end all children."""
         while not self.stopping:
             pidfds = {child.pidfd: child for child in self.children.values() if child.pidfd >= 0}
-            ready, _, _ = select.select([self._wake, self._listener, *self.clients, *pidfds], [], [], self._wait_s())
-            for end in ready:
-                if end is self._listener:
+            clients = {client.fileno(): client for client in self.clients}
+            for end in readable([self._wake, self._listener.fileno(), *clients, *pidfds], self._wait_s()):
+                if end == self._listener.fileno():
                     self.clients.append(self._listener.accept()[0])
                 elif end == self._wake:
                     self._take_signals()
-                elif isinstance(end, socket.socket):
-                    self._take_request(end)
                 elif end in pidfds:
                     self._ended(pidfds[end], None, None)
+                elif clients[end] in self.clients:
+                    self._take_request(clients[end])
             self._reap()
             self._restart_due()
         self._stop_all()
@@ -160,8 +173,7 @@ class Spawner:
         except OSError:
             data = b""
         if not data:
-            self.clients.remove(client)
-            client.close()
+            self._drop(client)
             return
         request: dict[str, Any] = {}
         try:
@@ -181,25 +193,35 @@ class Spawner:
                     child.send(request["signal"])
                 return {}
             case "list":
-                if request["start"] == 0:
-                    for event in self.exits.values():
-                        self._send(client, event)
+                page = slice(request["start"], request["start"] + PAGE)
+                for event in list(self.exits.values())[page]:
+                    self._send(client, event)
                 listed = sorted(self.children.values(), key=lambda child: child.name)
-                page = [
+                children = [
                     {"name": child.name, "pid": child.pid, "level": child.level, "started_ns": child.started_ns}
-                    for child in listed[request["start"] : request["start"] + PAGE]
+                    for child in listed[page]
                 ]
-                return {"children": page, "total": len(listed)}
+                return {"children": children, "total": len(listed), "exits": len(self.exits), "run": self.run_id}
             case "ack":
-                self.exits.pop(request["name"], None)
+                kept = self.exits.get(request["name"])
+                # without a pid, as before there was one: whichever exit it is
+                if kept is not None and request.get("pid", kept["pid"]) == kept["pid"]:
+                    del self.exits[request["name"]]
                 return {}
             case other:
                 return {"error": f"there is no request {other!r}: fork, signal, list, ack"}
 
     def _send(self, client: socket.socket, message: dict[str, Any]) -> None:
-        # a client that does not read loses events, not the spawner: it asks for the list when it comes again
-        with contextlib.suppress(OSError):
+        try:
             client.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
+        except OSError:
+            # it does not read: it has lost this, and finds it in the list when it comes again
+            self._drop(client)
+
+    def _drop(self, client: socket.socket) -> None:
+        if client in self.clients:
+            self.clients.remove(client)
+            client.close()
 
     def _fork_request(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["name"]
@@ -268,14 +290,15 @@ class Spawner:
             self._restart_later(child)
         else:
             self.exits[child.name] = event
-        for client in self.clients:
-            self._send(client, event)
+        if not self.stopping:  # at the end of the host the supervisor has nothing to start again
+            for client in list(self.clients):
+                self._send(client, event)
 
     def _restart_later(self, child: Child) -> None:
         """Restart a child of level 0 soon, later and later while it fails at once."""
         if self.stopping:
             return
-        ran_s = (time.time_ns() - child.started_ns) / 1e9
+        ran_s = time.clock_gettime(time.CLOCK_BOOTTIME) - child.started / TICKS_PER_S
         failures = 0 if ran_s > STABLE_S else child.failures + 1
         wait_s = restart_wait_s(failures)
         child.failures = failures
@@ -310,18 +333,22 @@ class Spawner:
         try:
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR)
             with os.fdopen(descriptor, "w") as file:
-                json.dump({"spawner": os.getpid(), "children": children}, file)
+                state = {"spawner": os.getpid(), "run": self.run_id, "boot": self.boot, "children": children}
+                json.dump(state, file)
             new.replace(self.run / "state.json")
         except OSError as error:
             say(f"state.json not written: {error.strerror}")
 
     def _adopt(self) -> None:
-        """Take over the children of an earlier spawner that still live: same pid, same start.
+        """Take over the children of an earlier spawner that still live: same boot, same pid, same start.
 
         Where some do, the host goes on, and those of level 0 that do not are started again.
         """
+        self.run_id = uuid4().hex
         try:
-            kept = json.loads((self.run / "state.json").read_text())["children"]
+            state = json.loads((self.run / "state.json").read_text())
+            # there was no boot id in the first version
+            kept = state["children"] if state.get("boot", self.boot) == self.boot else {}
         except (OSError, ValueError, KeyError):
             return
         lost: list[Child] = []
@@ -336,37 +363,64 @@ class Spawner:
                 os.close(child.pidfd)
             lost.append(child)
         if self.children:
+            self.run_id = state.get("run", self.run_id)
             self.restarts = {child.name: (time.monotonic(), child) for child in lost if child.level == 0}
         say(f"adopted {len(self.children)} of {len(kept)} children")
 
     def _stop_all(self) -> None:
-        """Stop the supervisor, then levels downwards; SIGKILL when a level's share of the time is over."""
+        """End supervisor, instruments and archivers at once, what these need after them; SIGKILL to who is late.
+
+        Levels are waited for downwards, each for its share of the time.
+        """
         self.restarts.clear()
         end_s = time.monotonic() + STOP_S
         supervisors = [child for child in self.children.values() if child.name.startswith("Supervisor/")]
-        self._stop(supervisors, SUPERVISOR_SHARE_S)
+        at_once = [*supervisors, *(child for child in self.children.values() if child.level >= SAFE_LEVEL)]
+        terminate(at_once)
+        self._wait_for(supervisors, SUPERVISOR_SHARE_S)
         levels = sorted({child.level for child in self.children.values()}, reverse=True)
         for level in levels:
             later_s = sum(SHARES_S.get(lower, 0.4) for lower in levels if lower < level)
             share_s = SHARES_S.get(level, end_s - later_s - time.monotonic())
-            self._stop([child for child in self.children.values() if child.level == level], share_s)
+            group = [child for child in self.children.values() if child.level == level]
+            if level < SAFE_LEVEL:
+                terminate(group)
+            self._wait_for(group, share_s)
 
-    def _stop(self, group: list[Child], share_s: float) -> None:
-        deadline_s = time.monotonic() + share_s
-        for number, until_s in ((signal.SIGTERM, deadline_s), (signal.SIGKILL, deadline_s + 1.0)):
-            for child in group:
-                if child.name in self.children:
-                    child.send(number)
-                    child.send(signal.SIGCONT)
-            while any(child.name in self.children for child in group) and time.monotonic() < until_s:
-                pidfds = [child.pidfd for child in group if child.name in self.children and child.pidfd >= 0]
-                ready, _, _ = select.select([self._wake, *pidfds], [], [], max(0.0, until_s - time.monotonic()))
-                for end in ready:
-                    if end == self._wake:
-                        os.read(self._wake, 4096)
-                    else:
-                        self._ended(next(child for child in group if child.pidfd == end), None, None)
-                self._reap()
+    def _wait_for(self, group: list[Child], share_s: float) -> None:
+        """Wait until children have ended, and kill those that have not after `share_s`."""
+        self._reap_until(group, time.monotonic() + share_s)
+        for child in self._living(group):
+            child.send(signal.SIGKILL)
+        self._reap_until(group, time.monotonic() + KILLED_WITHIN_S)
+
+    def _reap_until(self, group: list[Child], deadline_s: float) -> None:
+        while self._living(group) and time.monotonic() < deadline_s:
+            pidfds = {child.pidfd: child for child in self.children.values() if child.pidfd >= 0}
+            for end in readable([self._wake, *pidfds], max(0.0, deadline_s - time.monotonic())):
+                if end == self._wake:
+                    os.read(self._wake, 4096)
+                else:
+                    self._ended(pidfds[end], None, None)
+            self._reap()
+
+    def _living(self, group: list[Child]) -> list[Child]:
+        return [child for child in group if self.children.get(child.name) is child]
+
+
+def terminate(group: Iterable[Child]) -> None:
+    """Ask children to end; one that was stopped (SIGSTOP) hears it too."""
+    for child in group:
+        child.send(signal.SIGTERM)
+        child.send(signal.SIGCONT)
+
+
+def readable(descriptors: Iterable[int], timeout_s: float | None) -> list[int]:
+    """Return which descriptors can be read, once some can or the time is over; None: however long that takes."""
+    poll = select.poll()  # select.select takes no descriptor above 1023
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
 
 
 def restart_wait_s(failures: int) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bandoneon.errors import BandoneonError
+from device_servers.supervisor.spawner import PAGE
 
 ANSWER_TIMEOUT_S = 5.0
 LARGEST_MESSAGE = 1 << 18
@@ -28,9 +29,14 @@ class SpawnerRefusal(SpawnerError):
 
 
 class SpawnerClient:
-    """One connection to a spawner. Used by one thread at a time."""
+    """One connection to a spawner. Used by one thread at a time.
+
+    Who does not read for long loses the connection (SpawnerGone), and finds what it missed through another one.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.run = ""
+        """Which run of the host it is, known after `children`: a spawner that has adopted children goes on with one."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._socket.connect(str(path))
@@ -52,17 +58,19 @@ class SpawnerClient:
         self._ask(op="signal", name=name, signal=int(number))
 
     def children(self) -> list[dict[str, Any]]:
-        """Return all children: {name, pid, level, started_ns}."""
+        """Return all children, {name, pid, level, started_ns}; exits that are kept come as `exits`."""
         found: list[dict[str, Any]] = []
-        while True:
-            page = self._ask(op="list", start=len(found))
+        for start in itertools.count(step=PAGE):
+            page = self._ask(op="list", start=start)
             found += page["children"]
-            if len(found) >= page["total"]:
-                return found
+            self.run = page.get("run", "")
+            if start + PAGE >= max(page["total"], page.get("exits", 0)):
+                break
+        return found
 
-    def acknowledge(self, name: str) -> None:
-        """Let the spawner forget the exit of a child."""
-        self._ask(op="ack", name=name)
+    def acknowledge(self, name: str, pid: int) -> None:
+        """Let the spawner forget the exit of a child that was process `pid`."""
+        self._ask(op="ack", name=name, pid=pid)
 
     def exits(self, timeout_s: float) -> list[dict[str, Any]]:
         """Return exits that have not been seen on this connection, waiting at most `timeout_s` for one."""

@@ -14,11 +14,15 @@ from typing import Any
 import psutil
 import pytest
 
-from device_servers.supervisor.spawner import RESTART_MAX_S, restart_wait_s
-from device_servers.supervisor.spawner_client import SpawnerClient, SpawnerError
-from tests.support import Process, wait_until
+from device_servers.core.wire_server import WireServer
+from device_servers.supervisor.spawner import RESTART_MAX_S, SHARES_S, restart_wait_s
+from device_servers.supervisor.spawner_client import SpawnerClient, SpawnerError, SpawnerGone
+from tests.support import Process, TangoDatabase, wait_until
+from tests.support_device import BenchWire
 
 SLEEPER = "tests.sleeper"
+ARCHIVER_LEVEL = 3
+MORE_THAN_A_SOCKET_HOLDS = 320
 
 
 class Host:
@@ -45,13 +49,20 @@ class Host:
 
     def fork(self, name: str, *argv: str, level: int = 2) -> int:
         """Fork a sleeper; return its pid once it says that it is ready."""
-        log = self.run / "logs" / f"{name}.log"
+        log = self.run / "logs" / f"{name.replace('/', '_')}.log"
         before = log.read_text().count("ready") if log.exists() else 0
         client = self.connect()
         pid = client.fork(name=name, module=SLEEPER, argv=argv, env={"WHO": name}, log=str(log), level=level)
         client.close()
         wait_until(lambda: log.exists() and log.read_text().count("ready") > before, 10, f"{name} is ready")
         return pid
+
+    def identity(self) -> str:
+        """Which run of the host it is."""
+        client = self.connect()
+        client.children()
+        client.close()
+        return client.run
 
     def log(self, name: str) -> str:
         """What a child wrote."""
@@ -117,12 +128,45 @@ def test_an_exit_is_kept_until_somebody_acknowledges_it(host: Host) -> None:
     for _ in range(2):
         client = host.connect()
         client.children()
-        assert [event["code"] for event in client.exits(0.2)] == [7]
+        (event,) = client.exits(0.2)
+        assert event["code"] == 7
         client.close()
     client = host.connect()
-    client.acknowledge("a")
+    client.acknowledge("a", event["pid"])
     client.children()
     assert client.exits(0.1) == []
+    client.close()
+
+
+def test_an_acknowledged_exit_takes_no_later_one_with_it(host: Host) -> None:
+    """A server ended again before its first exit was acknowledged: the second one is still kept."""
+    first, client = host.fork("a", "--exit", "7"), host.connect()
+    wait_until(lambda: "a" not in host.kept(), 10, "it has ended")
+    host.fork("a", "--exit", "8")
+    wait_until(lambda: "a" not in host.kept(), 10, "it has ended again")
+    client.acknowledge("a", first)
+    client.close()
+    client = host.connect()
+    client.children()
+    assert [event["code"] for event in client.exits(0.2)] == [8]
+    client.close()
+
+
+def test_a_client_that_does_not_read_is_sent_away_and_finds_every_exit_afterwards(host: Host) -> None:
+    """More exits than a socket holds: it cannot have seen them all, so it has to come again and ask."""
+    idle, client = host.connect(), host.connect()
+    log, names = str(host.run / "logs" / "many.log"), {f"c{n}" for n in range(MORE_THAN_A_SOCKET_HOLDS)}
+    for name in names:
+        client.fork(name=name, module="no_such_module", argv=[], env={}, log=log, level=2)
+    ended: set[str] = set()
+    wait_until(lambda: ended.update(event["name"] for event in client.exits(0.1)) or ended == names, 60, "all ended")
+    client.close()
+    with pytest.raises(SpawnerGone):
+        idle.exits(0.0)
+    idle.close()
+    client = host.connect()
+    assert client.children() == []
+    assert {event["name"] for event in client.exits(0.0)} == names
     client.close()
 
 
@@ -214,6 +258,21 @@ def test_children_outlive_a_killed_spawner_and_the_next_one_adopts_them(host: Ho
     client.close()
 
 
+def test_a_run_of_the_host_lasts_as_long_as_anything_of_it_lives(host: Host) -> None:
+    """A spawner that adopts goes on with it; one that finds nothing begins another."""
+    pid = host.fork("a")
+    runs = [host.identity()]
+    host.process.kill()
+    host.process = host.start()
+    runs.append(host.identity())
+    host.process.kill()
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: gone(pid), 10, "it has ended")
+    host.process = host.start()
+    runs.append(host.identity())
+    assert runs[0] == runs[1] != runs[2]
+
+
 def test_adopted_children_end_with_their_spawner(host: Host) -> None:
     """SIGTERM to a spawner takes what it adopted like what it forked, the stubborn too."""
     pids = [host.fork("a"), host.fork("stubborn", "--stubborn")]
@@ -251,12 +310,16 @@ def test_a_disk_that_takes_nothing_ends_no_spawner(host: Host) -> None:
     (host.run / "state.json.new").rmdir()
 
 
-def test_a_pid_that_was_given_to_another_process_is_not_adopted(host: Host) -> None:
-    """Same number, another start: it is somebody else's."""
+@pytest.mark.parametrize("what_differs", ["start", "boot"])
+def test_a_pid_that_was_given_to_another_process_is_not_adopted(host: Host, what_differs: str) -> None:
+    """Same number, another start, or another boot (from which a start counts): it is somebody else's."""
     pid = host.fork("a")
     host.process.kill()
     state = json.loads((host.run / "state.json").read_text())
-    state["children"]["a"]["started"] -= 1
+    if what_differs == "start":
+        state["children"]["a"]["started"] -= 1
+    else:
+        state["boot"] = "11111111-2222-3333-4444-555555555555"
     (host.run / "state.json").write_text(json.dumps(state))
     host.process = host.start()
     client = host.connect()
@@ -296,7 +359,7 @@ def test_a_child_of_level_0_that_always_fails_is_started_more_and_more_seldom() 
 
 
 def test_the_end_takes_all_children_by_level_and_kills_the_stubborn(host: Host) -> None:
-    """High levels go first; one that ignores SIGTERM is killed; all within five seconds."""
+    """What others need goes last, after the stubborn one of these was killed; all within five seconds."""
     pids = [host.fork(name, level=level) for name, level in (("low", 1), ("middle", 2), ("high", 3))]
     pids.append(host.fork("stubborn", "--stubborn", level=2))
     began_s = time.monotonic()
@@ -304,5 +367,32 @@ def test_the_end_takes_all_children_by_level_and_kills_the_stubborn(host: Host) 
     assert time.monotonic() - began_s < 5.0
     assert all(gone(pid) for pid in pids)
     times = {name: float(host.log(name).split("ended ")[1]) for name in ("low", "middle", "high")}
-    assert times["high"] < times["middle"] < times["low"]
+    assert max(times["high"], times["middle"]) < began_s + 1.0 < times["low"]
     assert not host.socket.exists()
+
+
+def test_instruments_are_made_safe_at_once_when_the_host_ends(
+    host: Host, database: TangoDatabase, tmp_path: Path
+) -> None:
+    """Whatever else takes its time: supervisor and archiver do not end, and the database is frozen."""
+    line, safe = WireServer(BenchWire(), pty=tmp_path / "bench", baud=115200), tmp_path / "safe"
+    line.start()
+    devices = {"test/bench/1": "Bench", "test/plain/1": "Plain", "stream/bench/t": "Stream"}
+    database.register("Bench/t", devices, {"test/bench/1": {"connection": line.address, "safe_file": safe}})
+    host.fork("Supervisor/here", "--stubborn", level=0)
+    host.fork("Archiver/1", "--stubborn", level=3)
+    client, log, environment = host.connect(), host.run / "logs" / "bench.log", {"TANGO_HOST": database.tango_host}
+    client.fork(name="Bench/t", module="tests.support_device", argv=["t"], env=environment, log=str(log), level=2)
+    client.close()
+    wait_until(lambda: str(database.device("test/bench/1").state()) == "ON", 20, "the instrument is ON")
+    assert database.process is not None
+    database.process.send_signal(signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        assert host.process.stop() == 0
+        assert time.monotonic() - began_s < 5.0
+    finally:
+        database.process.send_signal(signal.SIGCONT)
+        line.stop()
+    (safe_s,) = map(float, safe.read_text().splitlines())
+    assert safe_s - began_s < SHARES_S[ARCHIVER_LEVEL]  # nobody was waited for before

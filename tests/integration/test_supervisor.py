@@ -13,10 +13,12 @@ import psutil
 import pytest
 import tango
 
+from device_servers.supervisor.health import Answer, Health
 from device_servers.supervisor.spawner_client import SpawnerClient
 from tests.support import Process, TangoDatabase, wait_until
 
 FIRST, SECOND, THIRD, BAD = "Simulator/first", "Simulator/second", "Simulator/third", "Nonsense/bad"
+METER = "Newport1830C/meter"
 
 
 class Host:
@@ -88,6 +90,12 @@ class Host:
         """Whether a spawner answers that has the servers."""
         with contextlib.closing(SpawnerClient(self.run / "spawner.sock")) as client:
             return {child["name"] for child in client.children()} >= set(self.report())
+
+    def another_spawner_answers(self) -> bool:
+        """Whether a spawner answers that is not the first one."""
+        with contextlib.closing(SpawnerClient(self.run / "spawner.sock")) as client:
+            client.children()
+        return json.loads((self.run / "state.json").read_text())["spawner"] != self.spawner.pid
 
     def supervisor_is_back(self, before: int) -> bool:
         """Whether another supervisor answers and knows its servers."""
@@ -200,6 +208,69 @@ def test_what_was_stopped_stays_so_when_the_supervisor_is_killed(host: Host) -> 
     host.wait_for(FIRST, "running")
 
 
+def test_everything_that_was_stopped_stays_so_when_supervisor_and_spawner_are_replaced(host: Host) -> None:
+    """Nothing of the servers lives, and yet the host has not been started anew; what the report tells is kept too."""
+    os.kill(host.report()[FIRST]["pid"], signal.SIGKILL)
+    wait_until(lambda: host.report()[FIRST]["restarts"] == 1, 10, "it is started again")
+    host.wait_for(FIRST, "running")
+    for server in (FIRST, SECOND):
+        host.supervisor.command_inout("DevStop", server)
+        host.wait_for(server, "stopped")
+    host.spawner.kill()
+    wait_until(host.another_spawner_answers, 20, "another spawner answers")
+    wait_until(lambda: "stopped" in host.supervisor.status(), 10, "the supervisor has found it")
+    before = host.kill_supervisor()
+    wait_until(lambda: host.supervisor_is_back(before), 20, "another supervisor answers")
+    assert [host.report()[server]["state"] for server in (FIRST, SECOND)] == ["stopped", "stopped"]
+    assert (host.report()[FIRST]["restarts"], host.report()[FIRST]["last_exit"]) == (1, "code 0")
+
+
+def test_a_log_with_any_text_can_be_read(host: Host) -> None:
+    """Tango carries latin-1: the rest becomes a question mark, and the call does not fail."""
+    with (host.run / "logs" / "Simulator_first.log").open("a", encoding="utf-8") as log:
+        log.write("10 µA → 5 Ω\n")
+    assert "10 µA ? 5 ?" in host.supervisor.command_inout("DevReadLog", FIRST)
+
+
+def test_an_entry_of_the_database_that_makes_no_sense_is_a_problem_until_it_is_mended(host: Host) -> None:
+    """The supervisor is in ALARM, says why, tries again by itself and keeps the servers running."""
+    host.register(THIRD, {"test/sim/3": "Simulator"}, {"model": "ell14", "pty": host.run / "pty" / "3"})
+    database = tango.Database("127.0.0.1", host.database.port)
+    database.command_inout("DbPutServerInfo", [THIRD, "here", "1", "high"])
+    host.supervisor.command_inout("UpdateServersInfo")
+    wait_until(lambda: str(host.supervisor.state()) == "ALARM", 10, "the supervisor is in ALARM")
+    assert "cannot be understood" in host.supervisor.status()
+    assert "high" in host.supervisor.status()
+    assert host.report()[FIRST]["state"] == "running"
+    host.forget(THIRD)
+    wait_until(lambda: str(host.supervisor.state()) == "ON", 10, "nothing is wrong any more")
+
+
+def test_a_spawner_that_cannot_be_started_is_a_problem_and_tried_again(host: Host) -> None:
+    """The supervisor does not end with it: there would be nobody to start either."""
+    pids = {name: server["pid"] for name, server in host.report().items()}
+    (host.run / "logs" / "spawner.log").mkdir()
+    host.spawner.kill()
+    wait_until(lambda: "none can be started" in host.supervisor.status(), 10, "the problem is told")
+    assert str(host.supervisor.state()) == "ALARM"
+    (host.run / "logs" / "spawner.log").rmdir()
+    wait_until(host.another_spawner, 20, "another spawner has adopted the servers")
+    wait_until(lambda: str(host.supervisor.state()) == "ON", 10, "nothing is wrong any more")
+    assert {name: server["pid"] for name, server in host.report().items()} == pids
+
+
+def test_a_running_server_has_no_device_that_has_not_been_tried(host: Host) -> None:
+    """An instrument whose line does not answer is tried before its server counts as running."""
+    host.database.device("test/sim/1").fault = "SILENT"
+    connection = host.database.device("test/sim/1").read_attribute("address").value
+    host.register(METER, {"test/meter/1": "Newport1830C"}, {"connection": connection}, level=2)
+    host.supervisor.command_inout("UpdateServersInfo")
+    wait_until(lambda: METER in host.report(), 10, "it is known")
+    host.wait_for(METER, "running", 30)
+    assert str(host.database.device("test/meter/1").state()) == "UNKNOWN"
+    host.forget(METER)
+
+
 def test_the_database_is_followed_when_somebody_says_so(host: Host) -> None:
     """A new server is started, one that is gone from the database is stopped and forgotten, others keep running."""
     pids = {name: server["pid"] for name, server in host.report().items()}
@@ -268,3 +339,56 @@ def test_a_frozen_server_is_found_hung_and_started_again(host: Host) -> None:
     host.wait_for(FIRST, "running")
     assert "hangs" in [line["what"] for line in host.history(FIRST)]
     assert host.report()[SECOND]["restarts"] == 0
+
+
+class TestHealth:
+    """Asking a real server whose devices are told what to say."""
+
+    @pytest.fixture
+    def server(self, database: TangoDatabase) -> Iterator[Process]:
+        """Its first device is in INIT; its second one is of a kind that fails when it is asked."""
+        devices = {"test/moody/1": "Moody", "test/moody/2": "Moody"}
+        database.register("Moody/1", devices)
+        with Process(
+            [sys.executable, "-m", "tests.moody_server", "1"],
+            database.directory / "moody.log",
+            {"TANGO_HOST": database.tango_host},
+        ) as process:
+            database.wait_for_device("test/moody/2", process)
+            yield process
+
+    def test_a_server_is_starting_while_a_device_is_in_init(self, database: TangoDatabase, server: Process) -> None:
+        """And ready once none is."""
+        health, devices = Health(), ("test/moody/1", "test/moody/2")
+        assert health.check("Moody/1", server.pid, devices) is Answer.STARTING
+        for name in devices:
+            database.device(name).command_inout("Be", "ON")
+        assert health.check("Moody/1", server.pid, devices) is Answer.READY
+        assert health.check("Moody/1", server.pid + 1, devices) is Answer.UNKNOWN
+
+    def test_an_error_of_a_device_is_an_answer(self, database: TangoDatabase, server: Process) -> None:
+        """The server is there; what is wrong with the device is the device's to tell."""
+        database.device("test/moody/1").command_inout("Be", "out of sorts")
+        assert Health().check("Moody/1", server.pid, ("test/moody/1",)) is Answer.READY
+
+    def test_a_device_that_the_server_does_not_export_is_not_there_yet(
+        self, database: TangoDatabase, server: Process
+    ) -> None:
+        """Registered after the server's start, or not even registered: no hang, and not the end of asking."""
+        database.register("Moody/1", {"test/moody/3": "Moody"})
+        database.device("test/moody/1").command_inout("Be", "ON")
+        health = Health()
+        for name in ("test/moody/3", "test/moody/nowhere"):
+            wait_until(
+                lambda name=name: health.check("Moody/1", server.pid, ("test/moody/1", name)) is Answer.STARTING,
+                5,
+                f"{name} is missed",
+            )
+
+    def test_a_frozen_server_is_silent(self, server: Process) -> None:
+        """Also when one of its devices has never been there."""
+        health = Health()
+        health.check("Moody/1", server.pid, ("test/moody/nowhere", "test/moody/1"))
+        server.send_signal(signal.SIGSTOP)
+        assert health.check("Moody/1", server.pid, ("test/moody/nowhere", "test/moody/1")) is Answer.SILENT
+        server.send_signal(signal.SIGCONT)

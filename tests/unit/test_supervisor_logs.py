@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from device_servers.supervisor.fleet import HISTORY_KEPT, Registered, Server
+from device_servers.supervisor.fleet import HISTORY_KEPT, Kept, Registered, Server
 from device_servers.supervisor.logs import LAST_LINES, READ_BYTES, RECORDS_KEPT, Logs, record_of
 from device_servers.supervisor.policy import Policy
-from device_servers.supervisor.report import History, Reporter
+from device_servers.supervisor.report import History, Memory, Reporter
 
 METER, BENCH = "Meter/1", "Bench/1"
 
@@ -131,6 +131,67 @@ def test_history_outlives_supervisors_without_growing_for_ever(tmp_path: Path) -
     assert history.read() == lines[-HISTORY_KEPT:]
     history.append(["{}"])
     assert path.read_text().splitlines() == [*lines[-HISTORY_KEPT:], "{}"]
+
+
+def test_history_is_shortened_while_it_is_written(tmp_path: Path) -> None:
+    """A supervisor that lives for years does not let it grow for years."""
+    path = tmp_path / "history.jsonl"
+    history = History(path)
+    lines = [json.dumps({"server": METER, "what": f"event {n}"}) for n in range(5 * HISTORY_KEPT + 100)]
+    for one in lines:
+        history.append([one])
+    assert len(path.read_text().splitlines()) < 2 * HISTORY_KEPT
+    assert history.read() == lines[-HISTORY_KEPT:]
+
+
+def test_what_somebody_stopped_is_remembered_until_the_host_starts_anew(tmp_path: Path) -> None:
+    """Over supervisors and over spawners that a supervisor lived through; another run of the host forgets it."""
+    path = tmp_path / "memory.json"
+    memory = Memory(path)
+    memory.begin("first", lived_through=False)
+    memory.note_stopped(METER, stopped=True)
+    memory.note_exits([Server(Registered(METER, (), 2, Policy()), restarts=2, last_exit="code 1")])
+    remembered = {METER: Kept(stopped=True, restarts=2, last_exit="code 1")}
+    memory = Memory(path)
+    memory.begin("first", lived_through=False)
+    assert memory.servers == remembered
+    memory.begin("second", lived_through=True)
+    memory = Memory(path)
+    memory.begin("second", lived_through=False)
+    assert memory.servers == remembered
+    memory.note_stopped(METER, stopped=False)
+    assert not Memory(path).servers[METER].stopped
+    memory = Memory(path)
+    memory.begin("third", lived_through=False)
+    assert memory.servers == Memory(path).servers == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"run": "x", "servers": []}', '{"run": "x", "servers": {"Meter/1": {"colour": 1}}}']
+)
+def test_a_memory_that_cannot_be_read_is_a_clean_slate(tmp_path: Path, text: str) -> None:
+    """Half a file, or one of another version, stops no supervisor."""
+    (tmp_path / "memory.json").write_text(text)
+    memory = Memory(tmp_path / "memory.json")
+    memory.begin("x", lived_through=False)
+    assert memory.servers == {}
+
+
+def test_a_stop_that_cannot_be_remembered_is_an_error(tmp_path: Path) -> None:
+    """Whoever stops a laser has to know that the next supervisor would start it."""
+    memory = Memory(tmp_path / "missing" / "memory.json")
+    memory.begin("x", lived_through=False)
+    memory.note_exits([])
+    with pytest.raises(OSError, match="No such file"):
+        memory.note_stopped(METER, stopped=True)
+
+
+def test_what_is_not_ascii_is_escaped_in_what_tango_carries(logs: Logs) -> None:
+    """Records and report are JSON in ASCII: Tango's strings are latin-1 and hold no µ → Ω as UTF-8."""
+    append(logs, METER, line("10 Ω → 5 µA") + "plain Ω\n")
+    logs.follow([METER])
+    assert messages(logs) == ["10 Ω → 5 µA", "plain Ω"]
+    assert all(record.isascii() for record in logs.records)
 
 
 def test_a_disk_that_takes_nothing_stops_no_supervisor(tmp_path: Path) -> None:
