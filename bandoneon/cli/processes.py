@@ -10,9 +10,9 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import psutil
 
@@ -28,6 +28,8 @@ SUPERVISOR_TIMEOUT_S = 1.0
 
 TAIL_BYTES = 1 << 16
 """No more than this is read of a log's end."""
+
+FOLLOW_EVERY_S = 0.1
 
 LONGEST_SOCKET_PATH = 107
 """What fits into sockaddr_un of Linux (man 7 unix)."""
@@ -203,20 +205,26 @@ def tail(log: Path, lines: int) -> tuple[str, int]:
     return b"".join(whole.splitlines(keepends=True)[-lines:]).decode(errors="replace"), offset
 
 
-def follow(log: Path, offset: int) -> Iterator[str]:
+def follow(log: Path, offset: int) -> Generator[str]:
     """Yield what is appended to a file behind `offset`, for ever; a file that was replaced is read from the start."""
-    file, decoder = log.open("rb"), codecs.getincrementaldecoder("utf-8")("replace")
-    file.seek(offset)
     while True:
-        data = file.read(TAIL_BYTES)
-        if data:
-            yield decoder.decode(data)
-            continue
-        time.sleep(0.1)
-        try:
-            now = log.stat()
-        except OSError:
-            continue
-        if now.st_ino != os.fstat(file.fileno()).st_ino or now.st_size < file.tell():
-            file.close()
-            file = log.open("rb")
+        with log.open("rb") as file:
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            file.seek(offset)
+            while not _replaced(log, file):
+                data = file.read(TAIL_BYTES)
+                if data:
+                    yield decoder.decode(data)
+                else:
+                    time.sleep(FOLLOW_EVERY_S)
+        offset = 0
+
+
+def _replaced(log: Path, file: BinaryIO) -> bool:
+    """Whether `log` is another file by now, or a shorter one, and `file` has nothing more to tell."""
+    try:
+        now = log.stat()
+    except OSError:
+        return False
+    other = now.st_ino != os.fstat(file.fileno()).st_ino
+    return now.st_size < file.tell() if not other else file.tell() >= os.fstat(file.fileno()).st_size
