@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandoneon.cli.options import CommandError, data_dir, need_database, print_json, target
+from bandoneon.cli.options import CommandError, WrongUse, data_dir, need_database, print_json, target
 from bandoneon.cli.words import coloured, duration, parse_duration_s, parse_time_ns, table
 from bandoneon.errors import BandoneonError
 
@@ -62,9 +62,11 @@ def query(
     }
     from archiver import query as archived
 
-    frame = archived.query(directory, attributes, max_points=max_points, gaps=gaps, **asked)
     form = form or (output.suffix[1:] if output is not None else "") or "table"
     form = {"h5": "hdf5", "txt": "table"}.get(form, form)
+    if form not in ("table", *archived.FORMATS):
+        raise WrongUse(f"there is no format {form}: use table, {', '.join(archived.FORMATS)}")
+    frame = archived.query(directory, attributes, max_points=max_points, gaps=gaps, **asked)
     if form == "table":
         text = _table(frame, None if output is not None else TABLE_ROWS)
         print(text) if output is None else output.write_text(text + "\n")

@@ -1,28 +1,25 @@
-"""Brings a site up: spawner, database, what the site file asks of it, supervisor; and waits for the servers."""
+"""Brings a site up as far as its supervisor: spawner, database, what the site file asks of it, supervisor."""
 
 import contextlib
 import fcntl
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tango
 
 from bandoneon.cli import processes
-from bandoneon.cli.inquiry import ask, supervisor_of
-from bandoneon.cli.options import CommandError, Target
-from bandoneon.cli.report import REPORT, Report, from_files
+from bandoneon.cli.options import CommandError
+from bandoneon.cli.report import REPORT
+from bandoneon.cli.wanted import wanted_of
 from bandoneon.site.database import SiteDatabase
-from bandoneon.site.desired import Entry, Value, desired_of, supervisor_ports
+from bandoneon.site.desired import Entry, Value, supervisor_ports
 from bandoneon.site.diff import Plan
+from bandoneon.site.reach import address
 from bandoneon.site.reader import SiteFile
 from bandoneon.site.running import RunningSite, default_data, default_root
-from bandoneon.tangolink.proxy import device
-from device_servers.registry import SERVERS
 from device_servers.supervisor.spawner_client import SpawnerClient
 
 DATABASE = "DataBaseds/2"
@@ -30,18 +27,23 @@ DATABASE = "DataBaseds/2"
 
 DATABASE_PORT = 10000
 DATABASE_TIMEOUT_S = 15.0
-READY_TIMEOUT_S = 60.0
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A site that was brought up, or was up already, and what that changed in its database."""
+    """A site that was brought up, or was up already, and what that changed in its database.
+
+    `expected` are the servers that have to run on this host, `outdated` those with their pids that run with entries
+    of before a change.
+    """
 
     site: RunningSite
     already: bool
     plan: Plan
+    expected: set[str]
+    outdated: dict[str, int]
 
 
 def data_of(file: SiteFile, data: Path | None) -> Path:
@@ -52,7 +54,7 @@ def data_of(file: SiteFile, data: Path | None) -> Path:
 def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
     """Bring a site up as far as its supervisor; a site that is up already only gets the changes."""
     site, run = file.site, default_root() / file.site.site
-    wanted = desired_of(file, run, SERVERS)
+    wanted = wanted_of(file)
     _need_writable(run, "run directory", "set BANDONEON_RUN to another")
     with _alone(run):
         known = _known(run)
@@ -69,6 +71,7 @@ def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
             host=site.hosts[0].name,
             hosts=[host.name for host in site.hosts],
             panels=site.panels.model_dump(exclude_none=True),
+            may_end=may_end(wanted),
         )
         environment = _environment(file, running)
         os.environ["TANGO_HOST"] = running.tango_host
@@ -84,7 +87,7 @@ def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
             if not already and not before:
                 processes.stop(running, say)  # half a site would be in the way of the next try
             raise
-    return Launched(running, already, plan)
+        return Launched(running, already, plan, servers_of(running.host, wanted), outdated(running))
 
 
 def _level_0(
@@ -107,6 +110,29 @@ def _level_0(
     running.pids = _pids(running)
     running.write()
     return plan
+
+
+def servers_of(host: str, wanted: dict[Entry, Value]) -> set[str]:
+    """Return the servers that a host's supervisor keeps running."""
+    return {
+        entry.name for entry, value in wanted.items() if entry.kind == "server" and value[0] == host and value[1] != "0"
+    }
+
+
+def may_end(wanted: dict[Entry, Value]) -> list[str]:
+    """Return the servers whose policy lets them end well."""
+    return sorted(
+        entry.parent.name
+        for entry, value in wanted.items()
+        if entry.parent.kind == "server" and entry.name.endswith("/restart") and value[0] != "permanent"
+    )
+
+
+def outdated(running: RunningSite) -> dict[str, int]:
+    """Return the servers that run here since before their entries changed in the database, with their pids."""
+    living = {name: process for name, process in processes.children(running).items() if process.level > 0}
+    changed_ns = SiteDatabase(running.tango_host).changed_ns(living)
+    return {name: living[name].pid for name, at_ns in changed_ns.items() if living[name].started_ns < at_ns}
 
 
 def _need_writable(directory: Path, what: str, instead: str) -> None:
@@ -148,7 +174,7 @@ def _tango_host(file: SiteFile, known: RunningSite | None, already: bool) -> str
                 f"port {database.port} is in use: change `database: port:` in {file.path}, or leave it out"
             )
         return f"127.0.0.1:{database.port}"
-    remembered = [] if known is None else [int(known.tango_host.rpartition(":")[2])]
+    remembered = [] if known is None else [address(known.tango_host)[1]]
     free = (processes.free_port(port) for port in [*remembered, DATABASE_PORT])
     return f"127.0.0.1:{next(filter(None, free), None) or processes.free_port()}"
 
@@ -182,9 +208,9 @@ def _fork(
 
 
 def _fork_database(spawner: SpawnerClient, running: RunningSite, environment: dict[str, str]) -> None:
-    host, _, port = running.tango_host.partition(":")
+    host, port = address(running.tango_host)
     sqlite = {"PYTANGO_DATABASE_NAME": str(running.run / "database.sqlite")}
-    arguments = ["--host", host, "--port", port, DATABASE.split("/")[1]]
+    arguments = ["--host", host, "--port", str(port), DATABASE.split("/")[1]]
     _fork(spawner, running, DATABASE, "databaseds.database", arguments, {**environment, **sqlite})
 
 
@@ -193,13 +219,13 @@ def _wait_for_database(running: RunningSite, *, embedded: bool) -> None:
     log = running.logs / f"{DATABASE.replace('/', '_')}.log"
 
     def ready() -> bool:
-        host, _, port = running.tango_host.partition(":")
         try:
-            database = tango.Database(host, int(port))
+            database = tango.Database(*address(running.tango_host))
             pid = database.get_device_info("sys/database/2").pid if embedded else 0
         except tango.DevFailed:
             return False
-        return not embedded or pid == processes.children(running).get(DATABASE)
+        own = processes.children(running).get(DATABASE)
+        return not embedded or (own is not None and pid == own.pid)
 
     if not processes.wait_for(ready, DATABASE_TIMEOUT_S, 0.05):
         where = f": see {log}" if embedded else ": is it running, and is `database: host:` right?"
@@ -219,81 +245,6 @@ def _apply(file: SiteFile, running: RunningSite, wanted: dict[Entry, Value], say
 
 def _pids(running: RunningSite) -> dict[str, int]:
     names = (DATABASE, f"Supervisor/{running.host}")
-    found = {name: pid for name, pid in processes.children(running).items() if name in names}
+    found = {name: process.pid for name, process in processes.children(running).items() if name in names}
     spawner = processes.spawner_pid(running)
     return found if spawner is None else {"spawner": spawner, **found}
-
-
-def changed_servers(plan: Plan, wanted: dict[Entry, tuple[str, ...]]) -> list[str]:
-    """Return the servers that a plan changes although they exist: they have to start again to see it."""
-    made = {change.entry.name for change in plan.changes if change.action == "create" and change.entry.kind == "server"}
-    found: list[str] = []
-    for change in plan.changes:
-        parent = change.entry.parent
-        server = parent.name if parent.kind == "server" else wanted.get(parent, ("", ""))[1]
-        if server and server not in made and not server.startswith("Supervisor/") and server not in found:
-            found.append(server)
-    return found
-
-
-def restart_changed(launched: Launched, file: SiteFile, say: Say) -> None:
-    """Let the supervisor restart what the plan changed, and start what is new."""
-    if not launched.already or not launched.plan.changes:
-        return
-    supervisor = device(supervisor_of(launched.site.host))
-    supervisor.command_inout("UpdateServersInfo")
-    for server in changed_servers(launched.plan, desired_of(file, launched.site.run, SERVERS)):
-        say(f"Restarting {server}")
-        supervisor.command_inout("DevRestart", server)
-
-
-def wait_until_ready(running: RunningSite, expected: set[str], progress: Callable[[Report, set[str]], None]) -> Report:
-    """Wait until all `expected` servers run and answer; `progress` is told what runs. Raises CommandError."""
-    found = Target(running.tango_host, running, running.data)
-    deadline = time.monotonic() + READY_TIMEOUT_S
-    problem = "the supervisor does not answer"
-    answering: set[str] = set()
-    while time.monotonic() < deadline:
-        try:
-            now = ask(found)
-        except CommandError as error:
-            problem = str(error)
-            time.sleep(0.1)
-            continue
-        states: dict[str, Any] = {server["name"]: server for server in now.servers}
-        running_now = {name for name in expected if states.get(name, {}).get("state") == "running"}
-        answering = {name for name in running_now if name in answering or _answers(name)}
-        progress(now, answering)
-        if answering == expected and now.ready and _told(found):
-            return now
-        bad = {name: states[name] for name in expected - answering if states.get(name, {}).get("state") == "given_up"}
-        problem = _problem(expected - answering, states, now)
-        if bad and expected - answering == set(bad):
-            break
-        time.sleep(0.1)
-    raise CommandError(f"{running.site} is up, but not all of it: {problem}")
-
-
-def _told(found: Target) -> bool:
-    """Whether `status`, which looks at files first, says ready too: they are up to a second late."""
-    written = from_files(found)
-    return written is None or written.ready
-
-
-def _problem(missing: set[str], states: dict[str, Any], now: Report) -> str:
-    parts: list[str] = []
-    for name in sorted(missing):
-        server = states.get(name, {"state": "unknown to the supervisor"})
-        last = f" (last exit: {server['last_exit']})" if server.get("last_exit") else ""
-        parts.append(f"{name} is {server['state']}{last}, see `./run logs {name}`")
-    if not parts:
-        parts = [f"{one['device']} is {one['state']}" for one in now.archivers if one["state"] not in ("ON", "RUNNING")]
-    return "; ".join(parts) or "some server of an earlier site file does not run, see `./run status`"
-
-
-def _answers(server: str) -> bool:
-    try:
-        device(f"dserver/{server}", 1.0).ping()
-    except tango.DevFailed:
-        return False
-    return True

@@ -1,14 +1,16 @@
 """The options of all commands, and the site they lead to."""
 
 import json
+import math
 import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from bandoneon.errors import BandoneonError, SiteError
+from bandoneon.site.reach import PROBE_TIMEOUT_S, address, reach
 from bandoneon.site.running import RunningSite, default_data, default_root
 
 if TYPE_CHECKING:
@@ -113,21 +115,28 @@ def data_dir(context: "typer.Context") -> Path:
 
 
 def need_database(found: Target) -> None:
-    """Raise when nothing listens on the database's port: quicker, and clearer, than Tango's own error."""
-    host, _, port = found.tango_host.split(",")[0].partition(":")
-    if not host or not port.isdigit():
-        raise CommandError(f"TANGO_HOST is {found.tango_host!r}: it has to be NAME:PORT")
+    """Raise when the database does not answer: sooner, and clearer, than Tango's own error."""
     try:
-        socket.create_connection((host, int(port)), 1.0).close()
-    except OSError:
-        if found.running is None:
-            raise CommandError(f"no Tango database answers at TANGO_HOST {found.tango_host}") from None
-        if not answers(found.running.socket):
-            raise CommandError(f"site {found.running.site} is not up: bring it up with `./run up`") from None
-        raise CommandError(
-            f"the database of site {found.running.site} does not answer at {found.tango_host}; "
-            "it is being restarted: try again, or see `./run logs DataBaseds/2`"
-        ) from None
+        place = address(found.tango_host)
+    except ValueError:
+        raise CommandError(f"TANGO_HOST is {found.tango_host!r}: it has to be NAME:PORT") from None
+    match reach(place):
+        case "answers":
+            return
+        case "silent":
+            raise CommandError(
+                f"the Tango database at {found.tango_host} does not answer within {PROBE_TIMEOUT_S:g} s: "
+                "its server hangs, start it anew"
+            )
+        case "unreachable":
+            if found.running is None:
+                raise CommandError(f"no Tango database answers at TANGO_HOST {found.tango_host}")
+            if not answers(found.running.socket):
+                raise CommandError(f"site {found.running.site} is not up: bring it up with `./run up`")
+            raise CommandError(
+                f"the database of site {found.running.site} does not answer at {found.tango_host}; "
+                "it is being restarted: try again, or see `./run logs DataBaseds/2`"
+            )
 
 
 def answers(path: Path) -> bool:
@@ -142,5 +151,20 @@ def answers(path: Path) -> bool:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON, for people too."""
+    print(json_text(value, indent=2))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """Return a value as JSON; what is no finite number is null, for JSON has no word for it."""
+    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in cast("dict[str, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in cast("Sequence[object]", value)]
+    return value

@@ -1,5 +1,6 @@
 """The spawner's processes of a site, seen from outside: find them, start the spawner, end them. No Tango here."""
 
+import codecs
 import contextlib
 import json
 import os
@@ -9,9 +10,11 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
+
+import psutil
 
 from bandoneon.cli.options import CommandError
 from bandoneon.site.running import RunningSite
@@ -19,6 +22,14 @@ from bandoneon.site.running import RunningSite
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 8.0
 """The spawner gives its servers 4.5 s altogether; then this program ends what is left."""
+
+SUPERVISOR_TIMEOUT_S = 1.0
+"""A supervisor that has to end before anything else has so long."""
+
+TAIL_BYTES = 1 << 16
+"""No more than this is read of a log's end."""
+
+FOLLOW_EVERY_S = 0.1
 
 LONGEST_SOCKET_PATH = 107
 """What fits into sockaddr_un of Linux (man 7 unix)."""
@@ -58,45 +69,102 @@ def spawner_pid(site: RunningSite) -> int | None:
     return pid
 
 
-def children(site: RunningSite) -> dict[str, int]:
-    """Return the spawner's children that live, by name, as it keeps them on disk."""
-    try:
-        kept: dict[str, dict[str, Any]] = json.loads((site.run / "state.json").read_text())["children"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return {name: child["pid"] for name, child in kept.items() if same_process(child["pid"], child.get("started"))}
+class Process(NamedTuple):
+    """A process that cannot be mistaken for a later one with its number.
+
+    `started` is its start in clock ticks after boot (proc(5), /proc/pid/stat field 22). Of the spawner's children
+    `started_ns` is that in ns since 1970, and `level` the one they are started at.
+    """
+
+    name: str
+    pid: int
+    started: int
+    started_ns: int = 0
+    level: int = 0
+
+    @property
+    def lives(self) -> bool:
+        """Whether it still runs."""
+        return start_ticks(self.pid) == self.started
+
+    def send(self, number: int) -> None:
+        """Send it a signal, and nobody else, should its number have another owner by now."""
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(self.pid)
+            try:
+                if self.lives:
+                    signal.pidfd_send_signal(pidfd, number)
+            finally:
+                os.close(pidfd)
 
 
-def same_process(pid: int, started: object) -> bool:
-    """Whether process `pid` lives and, when that is known, is the one that started then (clock ticks after boot)."""
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks after boot; None when it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return False
-    return fields[0] != "Z" and started in (None, int(fields[19]))
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def children(site: RunningSite) -> dict[str, Process]:
+    """Return the spawner's children that live, by name, as it keeps them on disk."""
+    try:
+        kept: dict[str, dict[str, Any]] = json.loads((site.run / "state.json").read_text())["children"]
+        found = [
+            Process(name, one["pid"], one["started"], one["started_ns"], one["request"]["level"])
+            for name, one in kept.items()
+        ]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return {process.name: process for process in found if process.lives}
+
+
+def spawners(site: RunningSite) -> list[Process]:
+    """Return the spawner processes of a site, also one whose socket does not listen yet."""
+    found: list[Process] = []
+    title, module = f"bandoneon spawner {site.run}", "device_servers.supervisor.spawner"
+    for process in psutil.process_iter(["cmdline"]):
+        line: list[str] = process.info["cmdline"] or []
+        if " ".join(line).strip() == title or line[1:] == ["-m", module, "--run", str(site.run)]:
+            started = start_ticks(process.pid)
+            if started is not None:
+                found.append(Process("spawner", process.pid, started))
+    return found
 
 
 def stop(site: RunningSite, say: Callable[[str], None]) -> bool:
     """End the spawner and all its servers, each after its `make_safe`; return False when nothing ran."""
-    spawner, servers = spawner_pid(site), children(site)
-    if spawner is None and not servers:
+    found = {*spawners(site), *children(site).values()}
+    if not found:
         return False
-    say(f"Bringing down {site.site}: {len(servers)} processes …")
-    pids = [*servers.values()]
-    with contextlib.suppress(ProcessLookupError):
-        for pid in [spawner] if spawner is not None else pids:
-            os.kill(pid, signal.SIGTERM)
-    if spawner is not None:
-        pids.append(spawner)
-    if not wait_for(lambda: not any(same_process(pid, None) for pid in pids), STOP_TIMEOUT_S):
-        for pid in pids:
-            if same_process(pid, None):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        names = ", ".join(name for name, pid in servers.items() if same_process(pid, None)) or "the spawner"
-        say(f"Ended by force after {STOP_TIMEOUT_S:.0f} s: {names}")
-        wait_for(lambda: not any(same_process(pid, None) for pid in pids), STOP_TIMEOUT_S)
+    say(f"Bringing down {site.site}: {len(found)} processes …")
+    forced: list[Process] = []
+    if spawner_pid(site) is not None:
+        forced += end(spawners(site), STOP_TIMEOUT_S)
+    # without a spawner the supervisor starts another one, which would start again what ends here: it goes first
+    forced += end([one for one in found if one.name.startswith("Supervisor/")], SUPERVISOR_TIMEOUT_S)
+    forced += end(spawners(site), STOP_TIMEOUT_S)
+    forced += end({*found, *children(site).values()}, STOP_TIMEOUT_S)
+    if forced:
+        names = ", ".join(sorted(process.name for process in forced))
+        say(f"Ended by force, since they did not end by themselves: {names}")
     return True
+
+
+def end(processes: Iterable[Process], timeout_s: float) -> list[Process]:
+    """End processes by SIGTERM, also stopped ones, after `timeout_s` by SIGKILL; return those that had to be killed."""
+    living = [process for process in processes if process.lives]
+    for process in living:
+        process.send(signal.SIGTERM)
+        process.send(signal.SIGCONT)
+    if wait_for(lambda: not any(process.lives for process in living), timeout_s):
+        return []
+    killed = [process for process in living if process.lives]
+    for process in killed:
+        process.send(signal.SIGKILL)
+    wait_for(lambda: not any(process.lives for process in killed), STOP_TIMEOUT_S)
+    return killed
 
 
 def free_port(wanted: int | None = None) -> int | None:
@@ -122,24 +190,41 @@ def wait_for(condition: Callable[[], bool], timeout_s: float, every_s: float = 0
 
 def last_line(log: Path) -> str:
     """Return the last line of a log file that says something."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in tail(log, 20)[0].splitlines() if line.strip()]
     return lines[-1].strip() if lines else "none"
 
 
-def follow(log: Path) -> Iterator[str]:
-    """Yield what is appended to a file, for ever, from its present end; a file that was replaced is opened anew."""
-    file = log.open(errors="replace")
-    file.seek(0, os.SEEK_END)
+def tail(log: Path, lines: int) -> tuple[str, int]:
+    """Return the last lines of a file, at most `TAIL_BYTES`, and the offset behind them, where `follow` goes on."""
+    with log.open("rb") as file:
+        start = max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES)
+        file.seek(start)
+        data = file.read(TAIL_BYTES)
+    offset = start + len(data)
+    whole = data.partition(b"\n")[2] if start and b"\n" in data else data
+    return b"".join(whole.splitlines(keepends=True)[-lines:]).decode(errors="replace"), offset
+
+
+def follow(log: Path, offset: int) -> Generator[str]:
+    """Yield what is appended to a file behind `offset`, for ever; a file that was replaced is read from the start."""
     while True:
-        text = file.read()
-        if text:
-            yield text
-            continue
-        time.sleep(0.1)
-        try:
-            now = log.stat()
-        except OSError:
-            continue
-        if now.st_ino != os.fstat(file.fileno()).st_ino or now.st_size < file.tell():
-            file.close()
-            file = log.open(errors="replace")
+        with log.open("rb") as file:
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            file.seek(offset)
+            while not _replaced(log, file):
+                data = file.read(TAIL_BYTES)
+                if data:
+                    yield decoder.decode(data)
+                else:
+                    time.sleep(FOLLOW_EVERY_S)
+        offset = 0
+
+
+def _replaced(log: Path, file: BinaryIO) -> bool:
+    """Whether `log` is another file by now, or a shorter one, and `file` has nothing more to tell."""
+    try:
+        now = log.stat()
+    except OSError:
+        return False
+    other = now.st_ino != os.fstat(file.fileno()).st_ino
+    return now.st_size < file.tell() if not other else file.tell() >= os.fstat(file.fileno()).st_size

@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from bandoneon.cli.options import Target, answers
+from bandoneon.cli.processes import children
+from bandoneon.site.running import RunningSite
 
 HEALTHY = ("RUNNING", "ON")
 
@@ -29,21 +30,31 @@ FRESH_S = 3.0
 
 @dataclass
 class Report:
-    """A site's servers and archivers as `status` shows them."""
+    """A site's servers and archivers as `status` shows them.
+
+    `may_end` are the servers whose policy lets them end well; `problems` says what is not known, and why.
+    """
 
     site: str
     tango_host: str
     servers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     archivers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    may_end: frozenset[str] = frozenset()
+    problems: list[str] = field(default_factory=list[str])
 
     @property
     def ready(self) -> bool:
-        """Whether every server runs and every archiver is well."""
+        """Whether everything is known, every server runs or has ended as it may, and every archiver is well."""
         return (
             bool(self.servers)
-            and all(server["state"] == "running" for server in self.servers)
+            and not self.problems
+            and all(server["state"] == "running" or self.ended_well(server) for server in self.servers)
             and all(archiver["state"] in HEALTHY for archiver in self.archivers)
         )
+
+    def ended_well(self, server: dict[str, Any]) -> bool:
+        """Whether a server has done what it was for."""
+        return server["state"] == "stopped" and server["name"] in self.may_end and server["last_exit"] == "code 0"
 
     def archiver_devices(self) -> Iterator[tuple[dict[str, Any], str]]:
         """Yield each archiver's server and device name."""
@@ -62,24 +73,33 @@ class Report:
         }
 
 
-def from_files(found: Target) -> Report | None:
-    """Return how a site of this machine is; None when its files do not tell all of it."""
-    site = found.running
-    if site is None or site.hosts != [site.host] or not answers(site.socket):
-        return None
+def from_files(site: RunningSite) -> Report:
+    """Return how the servers of this machine are; what its files do not tell is unknown."""
+    result = Report(site.site, site.tango_host, may_end=frozenset(site.may_end))
     servers = _fresh(site.run / REPORT)
-    if not isinstance(servers, list):
-        return None
-    result = Report(site.site, found.tango_host, servers)
+    if isinstance(servers, list):
+        result.servers = servers
+    else:
+        result.servers = [
+            unknown_server(name, pid=process.pid) for name, process in children(site).items() if process.level > 0
+        ]
+        result.problems.append(
+            f"the supervisor of {site.host} has written no report for {FRESH_S:g} s: it starts, hangs, or its disk is "
+            f"full, see `./run logs Supervisor/{site.host}`"
+        )
     for server, name in result.archiver_devices():
-        if server["state"] != "running":
-            result.archivers.append(unknown(name))
-            continue
-        figures = _fresh(archiver_file(site.run, name), datetime.fromisoformat(server["since"]).timestamp())
-        if not isinstance(figures, dict):
-            return None
-        result.archivers.append({key: figures.get(key) for key in ARCHIVER_SHOWN})
+        figures = None
+        if server["state"] == "running":
+            figures = _fresh(archiver_file(site.run, name), datetime.fromisoformat(server["since"]).timestamp())
+        shown = {key: figures.get(key) for key in ARCHIVER_SHOWN} if isinstance(figures, dict) else unknown(name)
+        result.archivers.append(shown)
     return result
+
+
+def unknown_server(name: str, *, devices: tuple[str, ...] = (), pid: int | None = None) -> dict[str, Any]:
+    """Return what is shown of a server whose supervisor does not answer."""
+    known = {"name": name, "class": name.split("/")[0], "devices": list(devices), "state": "unknown", "pid": pid}
+    return {**dict.fromkeys(SHOWN), **known}
 
 
 def archiver_file(run: Path, device: str) -> Path:

@@ -4,20 +4,20 @@ import contextlib
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bandoneon.cli import processes
-from bandoneon.cli.options import CommandError, Options, need_database, print_json, target
-from bandoneon.site.running import RunningSite, default_root
+from bandoneon.cli.options import CommandError, Options, Target, need_database, print_json, target
+from bandoneon.errors import SiteError
+from bandoneon.site.running import RunningSite, default_data, default_root
 
 if TYPE_CHECKING:
-    from bandoneon.cli.report import Report
+    from bandoneon.cli.ready import Progress
     from bandoneon.site.diff import Change, Plan
     from bandoneon.site.reader import SiteFile
 
@@ -27,6 +27,7 @@ SITE = Annotated[Path, typer.Argument(metavar="[SITE]", help="Site file.", show_
 
 DEMO = Path(__file__).resolve().parents[2] / "deploy" / "site.yaml"
 LOG_LINES = 40
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,36 +44,48 @@ def up(
 ) -> None:
     """Bring a site up: its database, its servers, its archiver. Again: apply what changed in the site file."""
     file = read_file(site)
-    from bandoneon.cli import launch
-    from bandoneon.site.desired import desired_of
-    from device_servers.registry import SERVERS
+    from bandoneon.cli.launch import launch
+    from bandoneon.cli.ready import wait_until_ready
 
     options: Options = context.obj
     began_s = time.monotonic()
-    launched = launch.launch(file, options.data, say)
-    running = launched.site
-    wanted = desired_of(file, running.run, SERVERS)
-    expected = {
-        entry.name
-        for entry, value in wanted.items()
-        if entry.kind == "server" and value[0] == running.host and value[1] != "0"
-    }
-    launch.restart_changed(launched, file, say)
-    launch.wait_until_ready(running, expected, progress(len(expected)))
-    again = " already" if launched.already and not launched.plan.changes else ""
-    say(f"{running.site} is up{again}: {len(expected)} servers run after {time.monotonic() - began_s:.1f} s.")
-    print(f"database {running.tango_host}, data in {running.data}")
-    if detach:
+    launched = launch(file, options.data, say)
+    running, count = launched.site, len(launched.expected)
+
+    def ready() -> None:
+        wait_until_ready(launched, say, progress(count))
+        again = " already" if launched.already and not (launched.plan.changes or launched.outdated) else ""
+        say(f"{running.site} is up{again}: {count} servers run after {time.monotonic() - began_s:.1f} s.")
+        print(f"database {running.tango_host}, data in {running.data}")
+
+    if detach or launched.already:
+        ready()
         print("Look: ./run status · ./run gui · End: ./run down")
         return
-    print("Ctrl-C brings it down.")
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    while not ended.wait(1.0):
-        if processes.spawner_pid(running) is None and not processes.children(running):
-            raise CommandError(f"{running.site} was brought down by somebody else")
-    processes.stop(running, say)
+    with brought_down(running):
+        ready()
+        print("Ctrl-C brings it down.")
+        while processes.spawner_pid(running) is not None or processes.children(running):
+            time.sleep(1.0)
+    raise CommandError(f"{running.site} was brought down by somebody else")
+
+
+@contextlib.contextmanager
+def brought_down(running: RunningSite) -> Iterator[None]:
+    """Bring a site down, and leave, at Ctrl-C, SIGTERM and SIGHUP; with exit status 0 when the site was up by then."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in ENDING:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # once is enough: it takes a few seconds
+        processes.stop(running, say)
+        raise typer.Exit(0) from None
 
 
 def down(context: typer.Context) -> None:
@@ -106,6 +119,19 @@ def apply(context: typer.Context, site: SITE = DEMO, prune: PRUNE = False) -> No
     carry_out()
     if changes.changes:
         print(f"{file.site.site}: {len(changes.changes)} changes applied.")
+    for server in _outdated(file):
+        print(f"{server} runs with what was before: `./run up {site}` starts it anew.")
+
+
+def _outdated(file: "SiteFile") -> list[str]:
+    """Return the servers of this machine that run with entries of before a change."""
+    from bandoneon.cli.launch import outdated
+
+    try:
+        running = RunningSite.find(default_root(), file.site.site)
+    except SiteError:
+        return []
+    return sorted(outdated(running)) if running.tango_host == os.environ["TANGO_HOST"] else []
 
 
 def logs(
@@ -119,12 +145,12 @@ def logs(
     if not log.exists():
         known = sorted(path.stem for path in site.logs.glob("*.log"))
         raise CommandError(f"there is no log of {server}: known are {', '.join(known) or 'none'}")
-    lines = log.read_text(errors="replace").splitlines()
-    print("\n".join(lines[-LOG_LINES:]))
+    text, offset = processes.tail(log, LOG_LINES)
+    print(text, end="" if follow or text.endswith("\n") else "\n", flush=True)
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
-            for text in processes.follow(log):
-                print(text, end="", flush=True)
+            for more in processes.follow(log, offset):
+                print(more, end="", flush=True)
 
 
 def _plan(context: typer.Context, site: Path, prune: bool) -> "tuple[SiteFile, Plan, Callable[[], None]]":
@@ -132,20 +158,39 @@ def _plan(context: typer.Context, site: Path, prune: bool) -> "tuple[SiteFile, P
     file = read_file(site)
     for override in file.overrides:
         say(f"{override.variable} overrides {override.key}")
-    options: Options = context.obj
-    if options.site is None and "TANGO_HOST" not in os.environ:
-        context.obj = Options(file.site.site, options.data, options.debug)
-    found = target(context)
+    found = _database_of(file, context.obj)
     need_database(found)
+    from bandoneon.cli.wanted import wanted_of
     from bandoneon.site.database import SiteDatabase
-    from bandoneon.site.desired import desired_of
-    from device_servers.registry import SERVERS
 
     database = SiteDatabase(found.tango_host)
-    run = default_root() / file.site.site if found.running is None else found.running.run
-    wanted = desired_of(file, run, SERVERS)
+    wanted = wanted_of(file)
     changes = database.plan(file.site.site, wanted, adopt=file.site.adopt, prune=prune)
     return file, changes, lambda: database.apply(file.site.site, wanted, changes)
+
+
+def _database_of(file: "SiteFile", options: Options) -> Target:
+    """Return the database a site file is for, and make it the TANGO_HOST of this process.
+
+    That is the external one it names, else the one of `--site`, else the site's own, which TANGO_HOST may not deny.
+    """
+    site, external, named = file.site.site, file.site.database.host, os.environ.get("TANGO_HOST")
+    try:
+        known = RunningSite.find(default_root(), options.site or site)
+    except SiteError:
+        known = None
+    if external is None and options.site is None and named and (known is None or known.tango_host != named):
+        raise CommandError(
+            f"{file.path} has a database of its own (embedded), and TANGO_HOST is {named}: unset TANGO_HOST, or write "
+            f"`database: {{kind: external, host: '{named}'}}` into the file"
+        )
+    if external is None and known is None:
+        raise CommandError(f"site {options.site or site} has no database yet: bring it up with `./run up {file.path}`")
+    if external is not None and known is not None and known.tango_host != external:
+        known = None
+    tango_host = external or ("" if known is None else known.tango_host)
+    os.environ["TANGO_HOST"] = tango_host
+    return Target(tango_host, known, options.data or default_data(site))
 
 
 def read_file(path: Path) -> "SiteFile":
@@ -174,16 +219,17 @@ def _line(change: "Change") -> str:
 
 
 def say(text: str) -> None:
-    """Tell the person who waits what goes on."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell the person who waits what goes on; nobody may be there any more, after a hang-up."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
-def progress(expected: int) -> "Callable[[Report, set[str]], None]":
+def progress(expected: int) -> "Progress":
     """Return what shows how many servers run: one line that changes in a terminal, nothing elsewhere."""
 
-    def tell(_now: "Report", answering: set[str]) -> None:
+    def tell(running: int) -> None:
         if sys.stderr.isatty():
-            end = "\n" if len(answering) == expected else "\r"
-            print(f"{len(answering)} of {expected} servers run", end=end, file=sys.stderr, flush=True)
+            end = "\n" if running == expected else "\r"
+            print(f"{running} of {expected} servers run", end=end, file=sys.stderr, flush=True)
 
     return tell

@@ -7,14 +7,17 @@ from pathlib import Path
 from bandoneon.cli.options import (
     FLAGS,
     WITH_VALUE,
+    CommandError,
     Options,
     Target,
     WrongUse,
+    answers,
     found_by,
     need_database,
     options_first,
     print_json,
 )
+from bandoneon.cli.outcome import complain
 from bandoneon.cli.report import ARCHIVER_SHOWN, Report, from_files
 from bandoneon.cli.words import coloured, duration, table
 
@@ -41,24 +44,36 @@ def asked(arguments: Sequence[str]) -> tuple[Options, bool] | None:
 
 def status(options: Options, as_json: bool) -> int:
     """Show how servers and archivers are; return 0 when all is well, else 1."""
-    found = found_by(options)
-    need_database(found)
-    now = report(found)
+    now = report(found_by(options))
     if as_json:
         print_json(now.as_json())
     else:
         show(now)
+    for problem in now.problems:
+        complain(problem)
     return 0 if now.ready else 1
 
 
 def report(found: Target) -> Report:
-    """Return how a site is, at most a second late; raise CommandError when one of its supervisors does not answer."""
-    read = from_files(found)
-    if read is None:
+    """Return how a site is, at most a second late.
+
+    What runs on this machine is told by files, whatever Tango does; the rest by Tango. Raises CommandError where there
+    is neither.
+    """
+    site = found.running
+    here = from_files(site) if site is not None and answers(site.socket) else None
+    if site is not None and here is not None and site.hosts == [site.host]:
+        return here
+    try:
+        need_database(found)
         from bandoneon.cli.inquiry import ask
 
         return ask(found)
-    return read
+    except CommandError as error:
+        if here is None:
+            raise
+        here.problems.append(str(error))
+        return here
 
 
 def show(now: Report) -> None:
@@ -70,8 +85,8 @@ def show(now: Report) -> None:
             one["name"],
             one["state"],
             one["pid"] or "–",
-            one["restarts"],
-            duration((moment - datetime.fromisoformat(one["since"])).total_seconds()),
+            _figure(one["restarts"]),
+            duration((moment - datetime.fromisoformat(one["since"])).total_seconds()) if one["since"] else "–",
             one["last_exit"] or "–",
         ]
         for one in now.servers

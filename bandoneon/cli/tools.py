@@ -106,7 +106,7 @@ def test(context: typer.Context) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     environment.pop("TANGO_HOST", None)
     done = subprocess.run([sys.executable, "-m", "pytest", *context.args], cwd=root, env=environment, check=False)
-    raise typer.Exit(min(done.returncode, 1))
+    raise typer.Exit(0 if done.returncode == 0 else 1)
 
 
 def bench(

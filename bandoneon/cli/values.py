@@ -1,14 +1,13 @@
 """Commands about values: read, write, call, watch."""
 
 import dataclasses
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandoneon.cli.options import need_database, print_json, target
+from bandoneon.cli.options import json_text, need_database, print_json, target
 from bandoneon.cli.words import clock, duration
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def watch(context: typer.Context, attributes: ATTRIBUTES, as_json: JSON = False)
     try:
         for one in client.watch(*attributes):
             if as_json:
-                print(json.dumps(as_object(one), ensure_ascii=False), flush=True)
+                print(json_text(as_object(one)), flush=True)
             elif one.error:
                 print(f"{clock(time.time())}  {one.name:<{width}}  {one.error}", flush=True)
             else:

@@ -24,6 +24,9 @@ INTEGERS: dict[str, tuple[int, int]] = {
 
 FLOATS = ("DevDouble", "DevFloat")
 
+LAST_LATIN_1 = 0xFF
+"""Tango's strings are Latin-1."""
+
 _FLOAT_FORMAT = re.compile(r"%[-+ #0]*\d*(\.\d+)?[efgEG]")
 
 _TRUE, _FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
@@ -65,6 +68,11 @@ def _elements(found: object, type_name: str, enum_labels: Sequence[str]) -> Any:
 def _scalar(text: str, type_name: str, enum_labels: Sequence[str]) -> Any:
     word = text.strip()
     if type_name in ("DevString", "ConstDevString"):
+        foreign = next((letter for letter in text if ord(letter) > LAST_LATIN_1), None)
+        if foreign is not None:
+            raise BadText(
+                f"{text!r} cannot be sent: {foreign!r} is none of the letters Tango has (Latin-1), replace it"
+            )
         return text
     if type_name == "DevBoolean":
         if word.lower() in (*_TRUE, *_FALSE):

@@ -208,10 +208,15 @@ def watch(*names: str) -> Iterator[Reading]:
         while True:
             for event in subscription.take():
                 if event.error:
+                    configurations.pop(event.attribute, None)  # the server may come back with another
                     yield _failed(event.attribute, event.error)
                     continue
-                if event.attribute not in configurations:
-                    configurations[event.attribute] = _configuration(event.attribute)
+                try:
+                    if event.attribute not in configurations:
+                        configurations[event.attribute] = _configuration(event.attribute)
+                except tango.DevFailed as error:
+                    yield _failed(event.attribute, _because(error, event.attribute))
+                    continue
                 yield _reading(event.attribute, event.value, configurations[event.attribute])
             time.sleep(WATCH_PERIOD_S)
 

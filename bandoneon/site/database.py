@@ -4,17 +4,21 @@ The record is the free property object `bandoneon` of the database: one property
 `<kind> <name>` for each entry the site owns.
 """
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import tango
 
 from bandoneon.site.desired import Entry, Kind, Value
-from bandoneon.site.diff import Change, Plan, diff, owned_after
+from bandoneon.site.diff import Change, Plan, changed_servers, diff, owned_after
+from bandoneon.site.reach import address
 
 RECORD = "bandoneon"
 """Free property object with one property per site: what it owns."""
 
+CHANGED = "bandoneon_changed"
+"""Free property object with one property per server: when its entries changed last, in ns since 1970."""
 
 HOST = "host"
 """Property of `dserver/<server>`: the host, by the site file's name, whose supervisor runs the server. The host in the
@@ -25,9 +29,8 @@ class SiteDatabase:
     """The part of a Tango database that a site sees."""
 
     def __init__(self, tango_host: str) -> None:
-        """Connect to the database at NAME:PORT; raises tango.DevFailed when it does not answer."""
-        host, _, port = tango_host.partition(":")
-        self._database: Any = tango.Database(host, int(port))
+        """Connect to the database at NAME:PORT, of several to the first; raises DevFailed when it does not answer."""
+        self._database: Any = tango.Database(*address(tango_host))
 
     def sites(self) -> dict[str, set[Entry]]:
         """Return what each site owns, by the site's name."""
@@ -53,10 +56,30 @@ class SiteDatabase:
         after = owned_after(plan, desired, owned)
         if owned | after != owned:
             self._record(site, owned | after)
-        for change in plan.changes:
-            self._carry_out(change)
+        try:
+            for change in plan.changes:
+                self._carry_out(change)
+        finally:
+            self._note_changed(changed_servers(plan, desired))
         if after != owned | after:
             self._record(site, after)
+
+    def _note_changed(self, servers: Iterable[str]) -> None:
+        now_ns = time.time_ns()
+        values = {server: [str(now_ns)] for server in servers}
+        if values:
+            self._database.put_property(CHANGED, values)
+
+    def changed_ns(self, servers: Iterable[str]) -> dict[str, int]:
+        """Return when the entries of `servers` changed last, in ns since 1970, of those of which that is known."""
+        names = list(servers)
+        found = cast("Mapping[str, Sequence[str]]", self._database.get_property(CHANGED, names) if names else {})
+        return {name: int(values[0]) for name, values in found.items() if values}
+
+    def reference(self, device: str) -> str:
+        """Return the CORBA reference of a device (`IOR:…`), "" when it does not run; DevFailed if there is none."""
+        info: Any = self._database.import_device(device)
+        return str(info.ior) if info.exported else ""
 
     def _record(self, site: str, entries: set[Entry]) -> None:
         self._database.put_property(RECORD, {site: [f"{entry.kind} {entry.name}" for entry in sorted(entries)]})
@@ -142,6 +165,7 @@ class SiteDatabase:
     def _delete_server(self, name: str) -> None:
         """Delete a server, and nothing that somebody else put into it: DbDeleteServer would take all its devices."""
         admin = f"dserver/{name}"
+        self._database.delete_property(CHANGED, name)
         self._database.delete_server_info(name)
         devices = [str(device).lower() for device in list(self._database.get_device_class_list(name))[::2]]
         if set(devices) <= {admin.lower()}:

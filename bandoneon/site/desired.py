@@ -23,6 +23,7 @@ from bandoneon.site.model import (
     instance,
     simulator_name,
 )
+from bandoneon.site.names import Names, check_names, check_patterns
 from bandoneon.site.reader import SiteFile
 
 Kind = Literal["server", "device", "property", "attribute_property"]
@@ -40,6 +41,11 @@ class Entry(NamedTuple):
 
     kind: Kind
     name: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What Tango tells entries apart by: no upper from lower case."""
+        return self.kind, self.name.lower()
 
     @property
     def parent(self) -> "Entry":
@@ -90,7 +96,7 @@ def desired(site: Site, run: Path, servers: Mapping[str, ServerClass]) -> dict[E
     for one in site.archivers:
         _archiver(entries, site, one)
     for entry in [entry for entry in entries if entry.kind == "server"]:
-        if not entry.name.startswith("Supervisor/"):
+        if _is_kept(entry):
             _properties(entries, f"dserver/{entry.name}", dict(_policy(site, entry.name)))
     for n, host in enumerate(site.hosts):
         if host.ports is not None:
@@ -98,12 +104,23 @@ def desired(site: Site, run: Path, servers: Mapping[str, ServerClass]) -> dict[E
     return entries
 
 
-def desired_of(file: SiteFile, run: Path, servers: Mapping[str, ServerClass]) -> dict[Entry, Value]:
-    """As `desired`; the SiteError says where in the file."""
+def desired_of(
+    file: SiteFile, run: Path, servers: Mapping[str, ServerClass], names: Names | None = None
+) -> dict[Entry, Value]:
+    """As `desired`; the SiteError says where in the file. With `names` those that nothing has are refused too."""
     try:
-        return desired(file.site, run, servers)
+        entries = desired(file.site, run, servers)
+        if names is not None:
+            check_names(file.site, names)
+            check_patterns(file.site, [entry.name for entry in entries if entry.kind == "server" and _is_kept(entry)])
+        return entries
     except SiteError as error:
         raise file.located(error) from None
+
+
+def _is_kept(server: Entry) -> bool:
+    """Whether a server is the supervisor's to keep alive: itself it is not."""
+    return not server.name.startswith("Supervisor/")
 
 
 def supervisor_ports(host: Host) -> str:

@@ -61,8 +61,9 @@ def diff(
     """
     plan = Plan()
     refused: list[str] = []
+    owner_by_key = {entry.key: owner for entry, owner in owners.items()}
     for entry, after in desired.items():
-        before, owner = actual.get(entry), owners.get(entry)
+        before, owner = actual.get(entry), owner_by_key.get(entry.key)
         if owner not in (None, site):
             refused.append(f"{entry.kind} {entry.name} belongs to site {owner}; give yours another name")
         elif before is not None and owner is None and not _may_adopt(entry, adopt):
@@ -78,11 +79,10 @@ def diff(
             plan.changes.append(Change("adopt", entry, before, after))
     if refused:
         raise SiteError("\n".join(refused), key=site)
-    # Tango tells no upper from lower case: a name that only changed in that is still there
-    kept = {(entry.kind, entry.name.lower()) for entry in desired}
-    gone = [entry for entry, owner in owners.items() if owner == site and (entry.kind, entry.name.lower()) not in kept]
+    kept = {entry.key for entry in desired}
+    gone = [entry for entry, owner in owners.items() if owner == site and entry.key not in kept]
     for entry in gone:
-        if entry.parent in desired or (prune and entry.parent == entry):
+        if entry.parent.key in kept or (prune and entry.parent == entry):
             plan.changes.append(Change("delete", entry, actual.get(entry), None))
         elif entry.parent == entry:
             plan.left.append(entry)
@@ -91,9 +91,25 @@ def diff(
 
 def owned_after(plan: Plan, desired: Mapping[Entry, Value], owned: set[Entry]) -> set[Entry]:
     """Return what the site owns once `plan` is carried out; a device takes its properties with it."""
-    deleted = {change.entry for change in plan.changes if change.action == "delete"}
-    kept = {entry for entry in owned if entry not in deleted and entry.parent not in deleted}
+    deleted = {change.entry.key for change in plan.changes if change.action == "delete"}
+    renamed = {entry.key for entry in desired}
+    kept = {entry for entry in owned if not {entry.key, entry.parent.key} & deleted and entry.key not in renamed}
     return kept | set(desired)
+
+
+def changed_servers(plan: Plan, desired: Mapping[Entry, Value]) -> set[str]:
+    """Return the servers that have to start anew, where they run, to see what a plan changes."""
+    servers: set[str] = set()
+    for change in plan.changes:
+        parent = change.entry.parent
+        if change.action == "adopt":
+            continue
+        if parent.kind == "server":
+            servers.add(parent.name)
+            continue
+        values = (desired.get(parent), *((change.before, change.after) if change.entry == parent else ()))
+        servers |= {value[1] for value in values if value is not None}
+    return servers
 
 
 def _may_adopt(entry: Entry, patterns: Sequence[str]) -> bool:

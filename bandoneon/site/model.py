@@ -67,6 +67,8 @@ class Host(Section):
     def _ports_in_order(self) -> Self:
         if self.ports is not None and self.ports[0] > self.ports[1]:
             raise ValueError("ports are [first, last], and first is larger here")
+        if self.public_host is not None and self.ports is None:
+            raise ValueError("a public_host needs `ports: [first, last]`, three for each of its servers")
         return self
 
 
@@ -175,7 +177,7 @@ class Policy(Section):
     window_s: Annotated[float, Field(gt=0)] | None = None
     """The sliding window restarts are counted in."""
     backoff_s: Annotated[float, Field(gt=0)] | None = None
-    """Wait before the first restart; doubled for each further one."""
+    """Wait before the second restart in a row, doubled for each further one; the first restart is immediate."""
     backoff_max_s: Annotated[float, Field(gt=0)] | None = None
     """Longest wait before a restart."""
     stable_s: Annotated[float, Field(gt=0)] | None = None

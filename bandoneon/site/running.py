@@ -32,7 +32,8 @@ class RunningSite:
 
     `tango_host` is its database as NAME:PORT, `host` the name its supervisor has (`tango/admin/<host>`), `hosts` the
     names of all its hosts ([]: not known), `run` and `data` are absolute paths, `pids` the level 0 processes (spawner,
-    database, supervisor) when it came up; `panels` is that section of the site file.
+    database, supervisor) when it came up; `panels` is that section of the site file, `may_end` are the servers whose
+    policy lets them end well.
     """
 
     site: str
@@ -43,6 +44,7 @@ class RunningSite:
     hosts: list[str] = field(default_factory=list[str])
     pids: dict[str, int] = field(default_factory=dict[str, int])
     panels: dict[str, object] = field(default_factory=dict[str, object])
+    may_end: list[str] = field(default_factory=list[str])
 
     @property
     def root(self) -> Path:

@@ -11,11 +11,13 @@ _WORDS: Final = {
     "API_CantConnectToDevice": "{name} does not answer: its server is down or its host unreachable",
     "API_CorbaException": "{name} does not answer: its server is down or its host unreachable",
     "API_DeviceTimedOut": "{name} did not answer in time: its server hangs or is overloaded",
-    "API_CantConnectToDatabase": "the Tango database does not answer: is the site up?",
+    "API_CantConnectToDatabase": "the Tango database does not answer: see after its server, or bring the site up",
     "API_AttrNotFound": "{name} has no such attribute",
     "API_CommandNotFound": "{name} has no such command",
 }
 _TIMED_OUT: Final = "TRANSIENT_CallTimedout"
+_DATABASE: Final = "sys/database/"
+_UNREACHED: Final = frozenset({"API_CorbaException", "API_CantConnectToDevice", "API_DeviceTimedOut"})
 
 
 def device(name: str, timeout_s: float = 3.0) -> tango.DeviceProxy:
@@ -40,12 +42,22 @@ def sentence(error: BaseException, name: str = "the device") -> str:
     if not isinstance(error, tango.DevFailed):
         return str(error) or type(error).__name__
     errors = [entry for entry in error.args if isinstance(entry, tango.DevError)]
+    if _of_database(errors):
+        return _WORDS["API_CantConnectToDatabase"]
     if any(_TIMED_OUT in str(entry.desc) for entry in errors):
         return _WORDS["API_DeviceTimedOut"].format(name=name)
     for entry in errors:
         if entry.reason in _WORDS:
             return _WORDS[entry.reason].format(name=name)
     return " ".join(str(errors[0].desc).split()) if errors else "unknown Tango error"
+
+
+def _of_database(errors: list[tango.DevError]) -> bool:
+    """Whether it is the database that does not answer: a proxy asks it for the way before it calls a device."""
+    named = any(_DATABASE in str(entry.desc) for entry in errors)
+    return any(
+        entry.reason == "API_CantConnectToDatabase" or (named and entry.reason in _UNREACHED) for entry in errors
+    )
 
 
 def reasons(error: BaseException) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ Events go into unbounded pull queues (bounded ones lose silently), which the own
 """
 
 import contextlib
+import itertools
 import os
 import re
 import threading
@@ -106,7 +107,7 @@ class ServerWatch:
 
     def _attend(self, admin: tango.DeviceProxy, run: ServerRun) -> str:
         """Ping until the server goes; return why it is gone."""
-        for count in range(1 << 62):
+        for count in itertools.count():
             if self._stopping.wait(PING_PERIOD_S):
                 return "no longer watched"
             try:

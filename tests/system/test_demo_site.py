@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,11 @@ def moment(attribute_time: object) -> str:
     """A Tango time stamp as the command line takes it."""
     seconds = attribute_time.tv_sec  # type: ignore[attr-defined]
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{attribute_time.tv_usec:06d}Z"  # type: ignore[attr-defined]
+
+
+def seconds(text: str) -> float:
+    """A time as `query` prints it, in s since 1970."""
+    return datetime.fromisoformat(text).timestamp()
 
 
 def test_every_server_is_running_after_up(site: Site) -> None:
@@ -103,11 +110,19 @@ def test_a_killed_server_is_back_and_its_outage_is_one_gap(site: Site) -> None:
     assert after["state"] == "running"
     assert "signal 9" in after["last_exit"]
 
-    def gaps() -> list[str]:
-        text = site.text("query", POWER, "--last", "60s", "--gaps", "--format", "csv")
-        return [line for line in text.splitlines() if "server_down" in line or "restart" in line]
+    def rows() -> list[dict[str, Any]]:
+        text = site.text("query", POWER, "--last", "60s", "--gaps", "--format", "json")
+        return [row for row in json.loads(text) if row["until"] is None or seconds(row["until"]) > killed]
 
-    assert len(wait_until(gaps, 15, "the gap is archived")) == 1
+    def gaps() -> list[dict[str, Any]]:
+        return [row for row in rows() if row["quality"] == "GAP"]
+
+    (gap,) = wait_until(gaps, 15, "the gap is archived")
+    assert gap["cause"] in ("server_down", "restart")
+    assert seconds(gap["until"]) - seconds(gap["time"]) < 2
+    later = seconds(gap["until"]) + 1
+    wait_until(lambda: any(seconds(row["time"]) > later for row in rows()), 15, "a second more is archived")
+    assert gaps() == [gap]
     history = "\n".join(site.device("tango/admin/local").read_attribute("history").value)
     assert "signal 9" in history
 

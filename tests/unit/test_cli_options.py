@@ -8,9 +8,10 @@ import pytest
 
 from bandoneon import cli
 from bandoneon.cli import status
-from bandoneon.cli.options import CommandError, Options, WrongUse, found_by, need_database, options_first
+from bandoneon.cli.options import CommandError, Options, WrongUse, found_by, json_text, need_database, options_first
 from bandoneon.cli.outcome import outcome
 from bandoneon.errors import OutOfRange, SiteError
+from bandoneon.site.reach import address, reach
 from bandoneon.site.running import RunningSite
 from tests.support import free_port
 
@@ -115,13 +116,28 @@ def test_a_site_without_its_database_is_said_so(here: RunningSite) -> None:
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("address", ["nonsense", "host:", ":10", "host:many"])
 def test_a_tango_host_that_is_none(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """The sentence shows what it has to be."""
     monkeypatch.setenv("TANGO_HOST", address)
     with pytest.raises(CommandError, match="it has to be NAME:PORT"):
         need_database(found_by(Options()))
+
+
+def test_a_database_that_is_silent_is_said_so_in_time(here: RunningSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port is open, and nothing answers: no instrument is blamed."""
+    monkeypatch.setattr("bandoneon.cli.options.reach", lambda place: reach(place, 0.1))
+    with (
+        socket.create_server(address(here.tango_host)),
+        pytest.raises(CommandError, match=f"the Tango database at {here.tango_host} does not answer within 2 s"),
+    ):
+        need_database(found_by(Options()))
+
+
+def test_json_has_null_for_what_is_no_number() -> None:
+    """NaN and infinity are no JSON; a strict reader would refuse all of it."""
+    value = {"a": [1.5, float("nan")], "b": (float("inf"), "Ω"), "c": None}
+    assert json_text(value) == '{"a": [1.5, null], "b": [null, "Ω"], "c": null}'
 
 
 @pytest.mark.parametrize(
@@ -180,6 +196,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["status", "--site"], "bandoneon: --site needs the name of a site behind it"),
         (["write", "a/b/c/d"], "bandoneon: Missing argument 'VALUE'. Help: bandoneon write --help"),
         (["query", "a", "--max-points", "x"], "Help: bandoneon query --help"),
+        (
+            ["query", "a", "--format", "xls"],
+            "bandoneon: there is no format xls: use table, csv, json, parquet, arrow, hdf5",
+        ),
         (["query", "a", "--last", "soon"], "bandoneon: 'soon' is no duration: write it like 30s, 10m, 2h or 1d"),
         (["sim", "ell14"], "give either --pty PATH or --tcp PORT. Help: bandoneon sim --help"),
         (["sim", "nope", "--tcp", "0"], "bandoneon: there is no simulator of 'nope': choose one of ell14"),

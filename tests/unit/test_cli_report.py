@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from bandoneon.cli.options import Target
+from bandoneon.cli.options import CommandError, Target
+from bandoneon.cli.processes import start_ticks
 from bandoneon.cli.report import FRESH_S, Report, archiver_file, from_files
-from bandoneon.cli.status import show
+from bandoneon.cli.status import report, show
 from bandoneon.site.running import RunningSite
 
 FIGURES = {"device": "archive/x/1", "state": "RUNNING", "attributes": 3, "events_per_s": 30.0, "lag_s": 0.1, "lost": 0}
@@ -25,6 +26,8 @@ def server(name: str, *devices: str, state: str = "running") -> dict[str, Any]:
     kept = {"name": name, "class": name.split("/")[0], "devices": list(devices), "state": state, "pid": 7}
     return {**kept, "restarts": 0, "since": since, "last_exit": None, "cpu_pct": 1.0}
 
+
+UNKNOWN = {**dict.fromkeys(FIGURES), "device": "archive/x/1", "state": "UNKNOWN"}
 
 SERVERS = [server("Meter/1", "lab/power/1"), server("Archiver/x_1", "archive/x/1")]
 
@@ -48,24 +51,9 @@ def run_of(target: Target) -> Path:
     return target.need_running().run
 
 
-def test_fresh_files_tell_everything(up: Target) -> None:
-    """The documented shape, and no key more."""
-    found = from_files(up)
-    assert found is not None
-    assert found.ready
-    shown = found.as_json()
-    assert shown["archivers"] == [FIGURES]
-    assert list(shown) == ["site", "tango_host", "ready", "servers", "archivers"]
-    keys = {"name", "class", "devices", "state", "pid", "restarts", "since", "last_exit"}
-    assert [set(one) for one in found.as_json()["servers"]] == [keys, keys]  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", ["report.json", "archive_x_1.json"])
-@pytest.mark.parametrize("damage", ["missing", "old", "broken", "other"])
-def test_a_file_that_cannot_be_trusted_leaves_it_to_tango(up: Target, name: str, damage: str) -> None:
-    """Missing, older than 3 s, half written, or something else altogether."""
-    path = run_of(up) / name
-    match damage:
+def damage(path: Path, how: str) -> None:
+    """Make a file one that cannot be trusted."""
+    match how:
         case "missing":
             path.unlink()
         case "old":
@@ -75,39 +63,84 @@ def test_a_file_that_cannot_be_trusted_leaves_it_to_tango(up: Target, name: str,
             path.write_text("[{")
         case _:
             path.write_text("7")
-    assert from_files(up) is None
+
+
+DAMAGES = pytest.mark.parametrize("how", ["missing", "old", "broken", "other"])
+
+
+def test_fresh_files_tell_everything(up: Target) -> None:
+    """The documented shape, and no key more."""
+    found = report(up)
+    assert found.ready
+    shown = found.as_json()
+    assert shown["archivers"] == [FIGURES]
+    assert list(shown) == ["site", "tango_host", "ready", "servers", "archivers"]
+    keys = {"name", "class", "devices", "state", "pid", "restarts", "since", "last_exit"}
+    assert [set(one) for one in found.as_json()["servers"]] == [keys, keys]  # type: ignore[attr-defined]
+
+
+@DAMAGES
+def test_without_a_report_the_spawners_children_are_unknown(
+    up: Target, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The JSON has its shape all the same, the site is not ready, and a sentence says whose report is missing."""
+    damage(run_of(up) / "report.json", how)
+    me = {"pid": os.getpid(), "started": start_ticks(os.getpid()), "started_ns": 1}
+    children = {name: {**me, "request": {"level": level}} for name, level in (("Supervisor/local", 0), ("Meter/1", 2))}
+    (run_of(up) / "state.json").write_text(json.dumps({"spawner": 1, "children": children}))
+    found = report(up)
+    assert not found.ready
+    (one,) = found.as_json()["servers"]  # type: ignore[misc]
+    assert list(one) == ["name", "class", "devices", "state", "pid", "restarts", "since", "last_exit"]
+    assert (one["name"], one["state"], one["pid"]) == ("Meter/1", "unknown", os.getpid())
+    assert "the supervisor of local has written no report for 3 s" in found.problems[0]
+    show(found)
+    assert capsys.readouterr().out.splitlines()[2].split()[:2] == ["Meter/1", "unknown"]
+
+
+@DAMAGES
+def test_without_an_archivers_figures_it_is_unknown(up: Target, how: str) -> None:
+    """Missing, older than 3 s, half written, or something else altogether."""
+    damage(archiver_file(run_of(up), "archive/x/1"), how)
+    assert report(up).archivers == [UNKNOWN]
 
 
 def test_figures_from_before_a_restart_are_not_shown(up: Target) -> None:
     """An archiver that started after its file was written has not written yet."""
     later = datetime.fromtimestamp(time.time() + 1, UTC).isoformat()
     (run_of(up) / "report.json").write_text(json.dumps([SERVERS[0], {**SERVERS[1], "since": later}]))
-    assert from_files(up) is None
+    assert report(up).archivers == [UNKNOWN]
 
 
 def test_an_archiver_that_does_not_run_is_unknown(up: Target) -> None:
     """Its last figures are no news."""
     (run_of(up) / "report.json").write_text(json.dumps([SERVERS[0], {**SERVERS[1], "state": "backing_off"}]))
-    found = from_files(up)
-    assert found is not None
+    found = report(up)
     assert not found.ready
-    assert found.archivers == [{**dict.fromkeys(FIGURES), "device": "archive/x/1", "state": "UNKNOWN"}]
+    assert found.archivers == [UNKNOWN]
 
 
-def test_other_hosts_and_other_databases_are_asked_by_tango(up: Target) -> None:
-    """The files tell only of this machine's servers."""
-    site = up.need_running()
-    site.hosts = ["local", "far"]
-    assert from_files(up) is None
-    site.hosts = []
-    assert from_files(up) is None
-    assert from_files(Target("elsewhere:1", None, site.data)) is None
+@pytest.mark.parametrize("hosts", [["local", "far"], []])
+def test_servers_of_other_hosts_are_asked_by_tango(up: Target, hosts: list[str]) -> None:
+    """The files tell only of this machine's servers: where the database does not answer the rest is a problem."""
+    up.need_running().hosts = hosts
+    found = report(up)
+    assert not found.ready
+    assert found.servers == SERVERS
+    assert "the database of site x does not answer" in found.problems[0]
+
+
+def test_a_database_of_somebody_else_is_asked_by_tango(up: Target) -> None:
+    """Without a site of here there are no files."""
+    with pytest.raises(CommandError, match=r"no Tango database answers at TANGO_HOST 127\.0\.0\.1:1"):
+        report(Target(up.tango_host, None, up.data))
 
 
 def test_without_a_spawner_nothing_is_believed(up: Target) -> None:
     """The files of a site that just went down are fresh, and wrong."""
     up.need_running().socket.unlink()
-    assert from_files(up) is None
+    with pytest.raises(CommandError, match="site x is not up"):
+        report(up)
 
 
 @pytest.mark.parametrize(
@@ -125,10 +158,24 @@ def test_ready_means_that_all_is_well(servers: list[Any], archivers: list[Any], 
     assert Report("x", "", servers, archivers).ready is ready
 
 
+@pytest.mark.parametrize(
+    ("name", "last_exit", "ready"),
+    [("Once/1", "code 0", True), ("Once/1", "code 1", False), ("Other/1", "code 0", False)],
+)
+def test_a_server_that_ended_as_it_may_is_no_lack(name: str, last_exit: str, ready: bool) -> None:
+    """A temporary server that has done its work is stopped, and the site ready all the same."""
+    ended = {**server(name, state="stopped"), "last_exit": last_exit}
+    assert Report("x", "", [*SERVERS, ended], [FIGURES], frozenset({"Once/1"})).ready is ready
+
+
+def test_what_is_not_known_is_not_ready() -> None:
+    """A problem counts although every server that is known runs."""
+    assert not Report("x", "", SERVERS, [FIGURES], problems=["the supervisor far does not answer"]).ready
+
+
 def test_the_table_names_servers_and_archivers(up: Target, capsys: pytest.CaptureFixture[str]) -> None:
     """One line each, a dash for what is not known."""
-    found = from_files(up)
-    assert found is not None
+    found = from_files(up.need_running())
     found.archivers[0]["lag_s"] = None
     show(found)
     lines = capsys.readouterr().out.splitlines()

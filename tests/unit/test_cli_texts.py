@@ -43,6 +43,7 @@ def test_integers_keep_to_their_type(type_name: str) -> None:
         ("2.5", "DevLong", "no whole number"),
         ("maybe", "DevBoolean", "neither true nor false"),
         ("x", "DevEncoded", "cannot be typed"),
+        ("5 Ω", "DevString", "'Ω' is none of the letters Tango has"),
     ],
 )
 def test_what_a_type_cannot_hold_is_refused(text: str, type_name: str, said: str) -> None:

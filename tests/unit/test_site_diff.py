@@ -4,7 +4,7 @@ import pytest
 
 from bandoneon.errors import SiteError
 from bandoneon.site.desired import Entry, Value
-from bandoneon.site.diff import Change, Plan, diff, owned_after
+from bandoneon.site.diff import Change, Plan, changed_servers, diff, owned_after
 
 SERVER = Entry("server", "Meter/lab_power_1")
 DEVICE = Entry("device", "lab/power/1")
@@ -114,6 +114,39 @@ def test_a_name_that_changed_only_its_case_is_not_deleted() -> None:
     wanted = {**{entry: value for entry, value in WANTED.items() if entry != PERIOD}, shouted: ("0.1",)}
     plan = diff("a", wanted, {**WANTED, shouted: ("0.1",)}, owned_by("a"))
     assert ("delete", PERIOD) not in actions(plan)
+
+
+def test_an_owner_is_known_in_any_case() -> None:
+    """Another site's device is refused, and an own one kept, although it is written in other letters."""
+    shouted = Entry("device", "LAB/Power/1")
+    wanted: dict[Entry, Value] = {shouted: WANTED[DEVICE]}
+    with pytest.raises(SiteError, match="belongs to site b"):
+        diff("a", wanted, wanted, {DEVICE: "b"})
+    assert diff("a", wanted, wanted, {DEVICE: "a"}, prune=True) == Plan()
+    assert owned_after(Plan(), wanted, {DEVICE}) == {shouted}
+
+
+def test_a_property_of_a_device_in_other_letters_is_deleted() -> None:
+    """Its device stays, so it goes at once."""
+    wanted: dict[Entry, Value] = {Entry("device", "LAB/Power/1"): WANTED[DEVICE]}
+    plan = diff("a", wanted, {**wanted, PERIOD: ("5",)}, {DEVICE: "a", PERIOD: "a"})
+    assert actions(plan) == [("delete", PERIOD)]
+
+
+@pytest.mark.parametrize(
+    ("change", "servers"),
+    [
+        (Change("update", PERIOD, ("5",), ("0.1",)), {"Meter/lab_power_1"}),
+        (Change("delete", DEADBAND, ("5",), None), {"Meter/lab_power_1"}),
+        (Change("update", POLICY, ("temporary",), ("permanent",)), {"Meter/lab_power_1"}),
+        (Change("update", DEVICE, ("Meter", "Meter/old"), WANTED[DEVICE]), {"Meter/old", "Meter/lab_power_1"}),
+        (Change("delete", Entry("device", "lab/power/2"), ("Meter", "Meter/two"), None), {"Meter/two"}),
+        (Change("adopt", DEVICE, WANTED[DEVICE], WANTED[DEVICE]), set()),
+    ],
+)
+def test_the_servers_a_change_is_about(change: Change, servers: set[str]) -> None:
+    """They have to start anew to see it; a device that moves is about two."""
+    assert changed_servers(Plan([change]), WANTED) == servers
 
 
 def test_what_is_owned_afterwards() -> None:

@@ -75,6 +75,7 @@ def test_the_smallest_site_is_its_name(tmp_path: Path) -> None:
         (('["lab/*/*/*"]', "[]"), 13, "archivers.0.attributes", "at least 1 item"),
         (("archive/bench/1", "lab/archive/1"), 12, "archivers.0.name", "does not fit the pattern"),
         (("{name: local}", "{name: local, ports: [20, 10]}"), 3, "hosts.0", "ports are [first, last]"),
+        (("{name: local}", "{name: local, public_host: a.example}"), 3, "hosts.0", "needs `ports: [first, last]`"),
         (("{name: local}", "{name: local, ports: [0, 10]}"), 3, "hosts.0.ports.0", "greater than or equal to 1"),
         (("{name: local}\n", "{name: local}\n  - {name: LOCAL}\n"), 4, "hosts.1.name", "LOCAL is there twice"),
         (
