@@ -6,7 +6,7 @@ The only place where projections and queries touch the journal's files; reading 
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
 # (pyarrow has no type stubs)
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class Segment:
 
 
 def received_ns(commit: Commit) -> int:
-    """Return when the newest row of a commit was received."""
+    """Return when the newest row of a commit was received; 0 when it has gaps alone."""
     received, kind = (commit.table.column(name).to_numpy() for name in ("received_ns", "kind"))
     return newest_ns(received, kind)
 
@@ -62,3 +62,25 @@ def list_segments(journal: Path) -> list[Segment]:
         if first is not None:
             found.append(Segment(path, received_ns(first)))
     return found
+
+
+def missing_commits(journal: Path, last: int) -> list[tuple[int, int]]:
+    """Read a journal and return the ranges of commits (first, last) that it does not hold whole, up to `last` at least.
+
+    What is behind its last whole commit counts only up to `last`: it may be a commit that is being written.
+    """
+    missing: list[tuple[int, int]] = []
+    expected = 0
+    for segment in list_segments(journal):
+        if segment.first_commit > expected:
+            missing.append((expected, segment.first_commit - 1))
+        for commit in segment.commits():
+            expected = commit.number + 1
+    if expected <= last:
+        missing.append((expected, last))
+    return missing
+
+
+def in_words(ranges: Iterable[tuple[int, int]]) -> str:
+    """Return ranges of commits as text: `commits 3 to 5, 9`."""
+    return "commits " + ", ".join(f"{first} to {last}" if last > first else str(first) for first, last in ranges)

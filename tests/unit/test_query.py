@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def test_only_segments_of_the_interval_are_read(data: tuple[Path, Journal], monk
     assert frame.height == 5
     heads = 10
     assert len(read) <= heads + 2
+
+
+def test_a_device_whose_clock_is_ahead_hides_nothing(tmp_path: Path) -> None:
+    """A segment that begins with a gap ending in a device's future is read when the archiver wrote it."""
+    now_ns = time.time_ns()
+    with Journal(tmp_path) as journal:
+        journal.define(POWER)
+        journal.define("lab/other/1/x")
+        journal.read(POWER, now_ns - 50 * SECOND, 1.0)
+        journal.commit()
+        journal.restart()
+        journal.gap("lab/other/1/x", now_ns - 60 * SECOND, now_ns + 7200 * SECOND, "archiver_down")
+        journal.read(POWER, now_ns - SECOND, 2.0)
+        journal.commit()
+    assert query(tmp_path, [POWER], stop_ns=now_ns)["value"].to_list() == [1.0, 2.0]
 
 
 def test_a_failed_reading_is_invalid_without_a_value(data: tuple[Path, Journal]) -> None:
