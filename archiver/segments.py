@@ -64,21 +64,53 @@ def list_segments(journal: Path) -> list[Segment]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Commits of a journal that are damaged or gone, and between which times their rows were received (0: unknown)."""
+
+    first: int
+    last: int
+    start_ns: int
+    stop_ns: int
+
+
+def first_commit_of(journal: Path) -> int:
+    """Return the number of the first commit of a journal, whole or not; 0 when it has none."""
+    return next((Segment(path).first_commit for path in segment_paths(journal)), 0)
+
+
+def read_through(
+    segments: Iterable[Segment], behind: Segment | None, missing: list[Missing], expected: int | None = None
+) -> Iterator[Commit]:
+    """Yield the commits of consecutive segments; commits that should be there and are not are added to `missing`.
+
+    `behind` is the segment after them, if there is one. `expected` is the commit that should come first, if known.
+    """
+    ended_ns = 0
+    for segment in [*segments, *([behind] if behind else [])]:
+        if expected is not None and segment.first_commit > expected:
+            missing.append(Missing(expected, segment.first_commit - 1, ended_ns, segment.begin_ns))
+        if segment is behind:
+            return
+        commit = None
+        for commit in segment.commits():
+            yield commit
+        if commit is not None:
+            expected, ended_ns = commit.number + 1, received_ns(commit)
+
+
 def missing_commits(journal: Path, last: int) -> list[tuple[int, int]]:
     """Read a journal and return the ranges of commits (first, last) that it does not hold whole, up to `last` at least.
 
     What is behind its last whole commit counts only up to `last`: it may be a commit that is being written.
     """
-    missing: list[tuple[int, int]] = []
-    expected = 0
-    for segment in list_segments(journal):
-        if segment.first_commit > expected:
-            missing.append((expected, segment.first_commit - 1))
-        for commit in segment.commits():
-            expected = commit.number + 1
-    if expected <= last:
-        missing.append((expected, last))
-    return missing
+    missing: list[Missing] = []
+    number = -1
+    for commit in read_through(list_segments(journal), None, missing, 0):
+        number = commit.number
+    if number < last:
+        missing.append(Missing(number + 1, last, 0, 0))
+    return [(one.first, one.last) for one in missing]
 
 
 def in_words(ranges: Iterable[tuple[int, int]]) -> str:

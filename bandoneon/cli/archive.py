@@ -43,7 +43,7 @@ def query(
     stop: Annotated[str | None, typer.Option(metavar="TIME", help="As --start; default: now.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="The last value of each at that time.")] = None,
     every: Annotated[str | None, typer.Option(metavar="DURATION", help="Values on one clock.")] = None,
-    max_points: Annotated[int | None, typer.Option(min=3, help="Thin out, keeping peaks.")] = None,
+    max_points: Annotated[int | None, typer.Option(min=4, help="Thin out, keeping peaks.")] = None,
     gaps: Annotated[bool, typer.Option("--gaps", help="Also the times nothing was archived.")] = False,
     form: Annotated[
         str | None,

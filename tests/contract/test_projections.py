@@ -221,7 +221,7 @@ def test_files_whose_journal_was_replaced_are_kept(name: str, tmp_path: Path) ->
 
 
 def test_a_gap_in_a_device_s_time_begins_no_file(name: str, tmp_path: Path) -> None:
-    """Files are of the days the archiver's clock had: a gap that ends tomorrow, by a device's clock, changes nothing."""
+    """Files are of the days of the archiver's clock: a gap that ends tomorrow by a device's clock begins none."""
     with Journal(tmp_path) as journal:
         for device in (DEVICE, "lab/power/2"):
             journal.define(f"{device}/power")
