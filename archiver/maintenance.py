@@ -45,11 +45,15 @@ class JournalHealth:
 
 @dataclass(slots=True)
 class FilesHealth:
-    """What `verify` found in the HDF5 files of all archivers."""
+    """What `verify` found in the HDF5 files of all archivers.
+
+    `damage` can be made again from the journals; `only_copies` hold what no journal holds.
+    """
 
     files: int = 0
     live: int = 0
     damage: list[str] = field(default_factory=list[str])
+    only_copies: list[str] = field(default_factory=list[str])
 
 
 @dataclass(slots=True)
@@ -62,8 +66,9 @@ class ArchiveHealth:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is damaged."""
-        return not any(journal.damage for journal in self.journals) and not self.hdf5.damage
+        """Whether nothing is damaged or gone."""
+        files = self.hdf5.damage or self.hdf5.only_copies
+        return not files and not any(journal.damage for journal in self.journals)
 
 
 def verify(data_dir: Path) -> ArchiveHealth:
@@ -105,17 +110,17 @@ def _verify_file(path: Path, last: dict[str, int], health: FilesHealth) -> None:
         return
     health.live += not finished
     if archiver not in last:
-        health.damage.append(f"{path}: made from the journal of {archiver}, which is not here")
+        health.only_copies.append(f"{path}: made from the journal of {archiver}, which is not here")
     elif cursor.commit > last[archiver]:
-        health.damage.append(
-            f"{path}: includes commit {cursor.commit}, but the journal of {archiver} ends at {last[archiver]}: "
-            "run `archive rebuild`"
+        health.only_copies.append(
+            f"{path}: includes commit {cursor.commit}, but the journal of {archiver} ends at {last[archiver]}"
         )
 
 
 def rebuild(data_dir: Path, archiver: str, progress: Progress | None = None) -> int:
     """Delete all projections of one archiver and make them again from its journal; return how many commits that took.
 
+    The journal is read first: raises OnlyCopy, and nothing is changed, when it does not hold everything any more.
     Raises ArchiveError when there is no such journal or a projector is writing the files.
     """
     if archiver not in archivers(data_dir):

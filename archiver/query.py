@@ -13,7 +13,7 @@ import fnmatch
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -24,10 +24,20 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from archiver.segments import Segment, archivers, journal_of, list_segments
+from archiver.journal import Commit
+from archiver.segments import (
+    Missing,
+    Segment,
+    archivers,
+    first_commit_of,
+    in_words,
+    journal_of,
+    list_segments,
+    read_through,
+)
 from archiver.series import Gap, Series, Unfolder, Wanted, element_dtype, is_encoded, rank, words
 from bandoneon.errors import BandoneonError
-from bandoneon.record import AttributeDefinition, Quality
+from bandoneon.record import AttributeDefinition, Kind, Quality
 
 SLACK_NS = 60 * 10**9
 """A reading's own stamp may differ this much from its arrival and is still found."""
@@ -50,8 +60,13 @@ class _Found:
     series: list[Series] = field(default_factory=list[Series])
     gaps: list[Gap] = field(default_factory=list[Gap])
 
+    def learn(self, definition: AttributeDefinition) -> None:
+        """Take a definition if it is the newest; segments may be read backwards."""
+        if definition.epoch >= self.definition.epoch:
+            self.definition = definition
+
     def add(self, item: Series | Gap) -> None:
-        self.definition = item.definition
+        self.learn(item.definition)
         if isinstance(item, Gap):
             self.gaps.append(item)
         elif not item.set_value:
@@ -68,9 +83,14 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Readings:
-    """All readings of one attribute, sorted by time; `values` as in `Series`."""
+    """All readings of one attribute, sorted by time; `values` as in `Series`.
+
+    `definition` is the newest. `epochs` are those the readings are of, `epoch` is the index in it for each reading.
+    """
 
     definition: AttributeDefinition
+    epochs: list[AttributeDefinition]
+    epoch: NDArray[np.int64]
     time_ns: NDArray[np.int64]
     quality: NDArray[np.uint8]
     values: NDArray[Any]
@@ -79,9 +99,8 @@ class _Readings:
 
     def take(self, at: NDArray[Any]) -> "_Readings":
         """Return only the readings `at`."""
-        return replace(
-            self, time_ns=self.time_ns[at], quality=self.quality[at], values=self.values[at], valid=self.valid[at]
-        )
+        names = ("epoch", "time_ns", "quality", "values", "valid")
+        return replace(self, **{name: getattr(self, name)[at] for name in names})
 
     def last_before(self, times_ns: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return for each time the index of the last reading at or before it, -1 for none."""
@@ -93,6 +112,22 @@ class _Readings:
         for gap in self.gaps:
             inside |= (times_ns >= gap.start_ns) & (times_ns < gap.stop_ns)
         return inside
+
+    def present(self) -> list[int]:
+        """Return which of the `epochs` have readings."""
+        return np.flatnonzero(np.bincount(self.epoch)).tolist()
+
+    def units(self) -> list[str]:
+        """Return the different units of the readings."""
+        return list(dict.fromkeys(self.epochs[n].unit for n in self.present()))
+
+    def unit_of_each(self) -> list[str]:
+        """Return the unit of each reading."""
+        return np.array([epoch.unit for epoch in self.epochs], object)[self.epoch].tolist()
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(f"warning: {text}\n")
 
 
 def query(
@@ -106,17 +141,21 @@ def query(
     every_s: float | None = None,
     max_points: int | None = None,
     gaps: bool = False,
+    warn: Callable[[str], None] = _to_stderr,
 ) -> pl.DataFrame:
     """Return the archived readings of `attributes` (names or patterns like `lab/power/1/*`, in any case).
 
     Columns: time (UTC, ns), attribute (an Enum of all names asked for), value, quality. Of one attribute `value` has
     its exact type (enums as words, arrays as lists, no value as null); of several the type all fit into, text if none.
     The interval is [start_ns, stop_ns], or the last `last_s` seconds; without either, everything.
+    What an attribute was when it was read counts: old values have the words of then. Values are never converted; where
+    the unit changed within the answer, a column `unit` says which is which.
 
     - `at_ns`: one row per attribute, its last reading at or before that time, with `age_s` and `in_gap`.
     - `every_s`: the last reading at or before each multiple of it since 1970; null before the first and inside gaps.
     - `max_points`: of each attribute at most so many, chosen so that a plot keeps its peaks.
     - `gaps`: also a row of quality GAP for each gap, with `until`, `count` (null unknown) and `cause`.
+    - `warn` is told of damage in the journal that was passed over (it is a gap of cause "damaged"), and of mixed units.
 
     Raises QueryError (unknown attribute, no archive, options that exclude each other).
     """
@@ -133,7 +172,7 @@ def query(
         raise QueryError("the interval ends before it begins: exchange --start and --stop")
     around = gaps or at_ns is not None or every_s is not None
     asked = _Asked([pattern.lower() for pattern in attributes], start_ns, stop_ns, around)
-    found = _collect(data_dir, asked)
+    found = _collect(data_dir, asked, warn)
     readings = [_readings(found[name]) for name in sorted(found)]
     if at_ns is not None:
         return _frame_at(readings, at_ns)
@@ -143,6 +182,10 @@ def query(
         readings = [_within(one, start_ns, stop_ns) for one in readings]
     if max_points is not None:
         readings = [_thinned(one, max_points) for one in readings]
+    for one in readings:
+        if len(units := one.units()) > 1:
+            mixed = " and ".join(unit or "no unit" for unit in units)
+            warn(f"{one.definition.name} was archived in {mixed}: the column `unit` says which value is in which")
     frame = _frame(readings)
     return _with_gaps(frame, readings, start_ns, stop_ns) if gaps else frame
 
@@ -150,7 +193,7 @@ def query(
 def definitions(data_dir: Path, attributes: Sequence[str] = ("*",)) -> list[AttributeDefinition]:
     """Return the newest definition of each archived attribute that matches; raises QueryError."""
     asked = _Asked([pattern.lower() for pattern in attributes], time.time_ns(), None, around=False)
-    found = _collect(data_dir, asked)
+    found = _collect(data_dir, asked, _to_stderr)
     return [found[name].definition for name in sorted(found)]
 
 
@@ -170,7 +213,7 @@ class _Asked:
         return any(fnmatch.fnmatchcase(definition.name, pattern) for pattern in self.patterns)
 
 
-def _collect(data_dir: Path, asked: _Asked) -> dict[str, _Found]:
+def _collect(data_dir: Path, asked: _Asked, warn: Callable[[str], None]) -> dict[str, _Found]:
     """Read what is wanted from the journals of all archivers."""
     names = archivers(data_dir)
     if not names:
@@ -178,15 +221,20 @@ def _collect(data_dir: Path, asked: _Asked) -> dict[str, _Found]:
     found: dict[str, _Found] = {}
     known: set[str] = set()
     for archiver in names:
-        known |= _collect_one(list_segments(journal_of(data_dir, archiver)), asked, found)
+        missing: list[Missing] = []
+        known |= _collect_one(journal_of(data_dir, archiver), asked, found, missing)
+        if missing:
+            lost = in_words((one.first, one.last) for one in missing)
+            warn(f"{lost} of the journal of {archiver} are damaged or gone: `archive verify` says more")
     for pattern in asked.patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in found):
             raise QueryError(_unknown(pattern, known))
     return found
 
 
-def _collect_one(segments: list[Segment], asked: _Asked, found: dict[str, _Found]) -> set[str]:
+def _collect_one(journal: Path, asked: _Asked, found: dict[str, _Found], missing: list[Missing]) -> set[str]:
     """Read one journal into `found`, only the segments that can matter; return the names of all its attributes."""
+    segments = list_segments(journal)
     if not segments:
         return set()
     first, last = 0, len(segments)
@@ -196,35 +244,61 @@ def _collect_one(segments: list[Segment], asked: _Asked, found: dict[str, _Found
     if asked.stop_ns is not None:
         while last > first + 1 and segments[last - 1].begin_ns > asked.stop_ns + SLACK_NS:
             last -= 1
-    definitions = _read(segments[first:last], asked.wants, found)
+    expected = None if first else first_commit_of(journal)
+    definitions = _read(_Part(segments, first, last, expected), asked.wants, found, missing)
     if last < len(segments):
         # every segment begins with all definitions: the newest knows the most names
         definitions |= segments[-1].definitions()
     mine = {definition.name: definition for definition in definitions.values() if asked.wants(definition)}
     for name, definition in mine.items():
-        found.setdefault(name, _Found(definition))
+        found.setdefault(name, _Found(definition)).learn(definition)
     if asked.around:
         start_ns, stop_ns = asked.start_ns, asked.stop_ns
-        _extend(reversed(segments[:first]), mine, found, lambda one: start_ns is None or one.has_until(start_ns))
-        _extend(segments[last:], mine, found, lambda one: stop_ns is None or one.has_after(stop_ns))
+        before = (_Part(segments, at, at + 1) for at in reversed(range(first)))
+        after = (_Part(segments, at, at + 1) for at in range(last, len(segments)))
+        _extend(before, mine, found, missing, lambda one: start_ns is None or one.has_until(start_ns))
+        _extend(after, mine, found, missing, lambda one: stop_ns is None or one.has_after(stop_ns))
+    for name, definition in mine.items():
+        found[name].gaps += [Gap(definition, one.start_ns, one.stop_ns, None, "damaged") for one in missing]
     return {definition.name for definition in definitions.values()}
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Segments `first` to before `last` of a journal; `expected` is the commit that should come first, if known."""
+
+    segments: list[Segment]
+    first: int
+    last: int
+    expected: int | None = None
+
+    def commits(self, missing: list[Missing]) -> Iterator[Commit]:
+        """Read them; commits that should be there and are not are added to `missing`."""
+        behind = self.segments[self.last] if self.last < len(self.segments) else None
+        return read_through(self.segments[self.first : self.last], behind, missing, self.expected)
+
+
 def _extend(
-    segments: Iterable[Segment], names: Iterable[str], found: dict[str, _Found], enough: Callable[[_Found], bool]
+    parts: Iterable[_Part],
+    names: Iterable[str],
+    found: dict[str, _Found],
+    missing: list[Missing],
+    enough: Callable[[_Found], bool],
 ) -> None:
-    """Read further segments until enough is found of every attribute."""
-    for segment in segments:
-        missing = {name for name in names if not enough(found[name])}
-        if not missing:
+    """Read further parts until enough is found of every attribute."""
+    for part in parts:
+        lacking = {name for name in names if not enough(found[name])}
+        if not lacking:
             return
-        _read([segment], lambda definition, missing=missing: definition.name in missing, found)
+        _read(part, lambda definition, lacking=lacking: definition.name in lacking, found, missing)
 
 
-def _read(segments: Iterable[Segment], wants: Wanted, found: dict[str, _Found]) -> dict[int, AttributeDefinition]:
-    """Add what `segments` say of the wanted attributes; return all definitions in them."""
+def _read(
+    part: _Part, wants: Wanted, found: dict[str, _Found], missing: list[Missing]
+) -> dict[int, AttributeDefinition]:
+    """Add what a part of a journal says of the wanted attributes; return all definitions in it."""
     unfolder = Unfolder(wants)
-    tables = (commit.table for segment in segments for commit in segment.commits())
+    tables = (commit.table for commit in part.commits(missing))
     while batches := list(islice(tables, COMMITS_AT_ONCE)):
         for item in unfolder.unfold(pa.concat_batches(batches)).items:
             found.setdefault(item.definition.name, _Found(item.definition)).add(item)
@@ -246,15 +320,21 @@ def _readings(found: _Found) -> _Readings:
     if not series:
         none = np.empty(0, "i8")
         empty = np.empty(0, element_dtype(found.definition) or object)
-        return _Readings(found.definition, none, none.astype("u1"), empty, none.astype(bool), found.gaps)
+        epochs = [found.definition]
+        return _Readings(found.definition, epochs, none, none, none.astype("u1"), empty, none.astype(bool), found.gaps)
+    number = {definition: n for n, definition in enumerate(dict.fromkeys(one.definition for one in series))}
+    mixed = len({one.values.dtype for one in series}) > 1
     time_ns = np.concatenate([one.time_ns for one in series])
-    quality = np.concatenate([one.quality for one in series])
-    # a change of type between epochs: numpy finds the type both fit into, objects for anything else
-    kinds = {one.values.dtype.kind == "O" for one in series}
-    parts = [one.values.astype(object) for one in series] if len(kinds) > 1 else [one.values for one in series]
-    valid = np.concatenate([one.valid for one in series])
-    values = np.concatenate(parts)
-    all_of_it = _Readings(found.definition, time_ns, quality, values, valid, found.gaps)
+    all_of_it = _Readings(
+        found.definition,
+        list(number),
+        np.concatenate([np.full(len(one), number[one.definition]) for one in series]),
+        time_ns,
+        np.concatenate([one.quality for one in series]),
+        np.concatenate([one.values.astype(object) if mixed else one.values for one in series]),
+        np.concatenate([one.valid for one in series]),
+        found.gaps,
+    )
     return all_of_it if (np.diff(time_ns) >= 0).all() else all_of_it.take(np.argsort(time_ns, kind="stable"))
 
 
@@ -276,7 +356,8 @@ def _aligned(readings: list[_Readings], start_ns: int | None, stop_ns: int, ever
         at = one.last_before(ticks)
         nothing = (at < 0) | one.in_gap(ticks)
         if not len(one.time_ns):
-            one = replace(one, values=np.zeros(1, one.values.dtype), quality=np.ones(1, "u1"), valid=np.zeros(1, bool))
+            nothing_at_all = {"values": np.zeros(1, one.values.dtype), "valid": np.zeros(1, bool)}
+            one = replace(one, **nothing_at_all, quality=np.ones(1, "u1"), epoch=np.zeros(1, "i8"))
         taken = replace(one, time_ns=np.zeros(len(one.values), "i8")).take(np.maximum(at, 0))
         quality = np.where(nothing, Quality.INVALID, taken.quality).astype("u1")
         aligned.append(replace(taken, time_ns=ticks, quality=quality, valid=taken.valid & ~nothing))
@@ -289,7 +370,7 @@ def _thinned(one: _Readings, max_points: int) -> _Readings:
         raise QueryError("--max-points needs at least 4")
     if len(one.time_ns) <= max_points:
         return one
-    if one.values.dtype.kind not in "iuf" or words(one.definition):
+    if not all(_is_plain(epoch) and epoch.type != Kind.BOOLEAN for epoch in one.epochs):
         return one.take(np.unique(np.linspace(0, len(one.time_ns) - 1, max_points).astype("i8")))
     from tsdownsample import MinMaxDownsampler
 
@@ -310,22 +391,37 @@ def _thinned(one: _Readings, max_points: int) -> _Readings:
 
 
 def _values(one: _Readings) -> pl.Series:
-    """The values of one attribute in the type a person expects: words for enums, lists for arrays."""
-    meaning = words(one.definition)
-    if one.values.dtype.kind != "O" and not meaning:
-        column = pl.Series("value", np.ascontiguousarray(one.values))
-        return column if one.valid.all() else column.set(pl.Series(~one.valid), None)
+    """The values of one attribute, each as its own epoch had them; of several types, the one all fit into."""
+    present = one.present()
+    if len(present) <= 1:
+        return _converted(one.epochs[present[0]] if present else one.definition, one.values, one.valid)
+    rows = [np.flatnonzero(one.epoch == n) for n in present]
+    columns = [_converted(one.epochs[n], one.values[at], one.valid[at]) for n, at in zip(present, rows, strict=True)]
+    return pl.concat(_common(columns)).gather(np.argsort(np.concatenate(rows)))
+
+
+def _is_plain(definition: AttributeDefinition) -> bool:
+    """Whether values are numbers, or true and false, that mean themselves."""
+    return not (rank(definition) or words(definition) or definition.type in (Kind.ENCODED, Kind.STRING))
+
+
+def _converted(definition: AttributeDefinition, values: NDArray[Any], valid: NDArray[np.bool_]) -> pl.Series:
+    """Values in the type a person expects: words for enums, lists for arrays."""
+    if _is_plain(definition):
+        column = pl.Series("value", np.ascontiguousarray(values, element_dtype(definition)))
+        return column if valid.all() else column.set(pl.Series(~valid), None)
+    meaning = words(definition)
     listed: list[Any] = []
-    for value, valid in zip(one.values, one.valid, strict=True):
-        if not valid:
+    for value, there in zip(values, valid, strict=True):
+        if not there:
             listed.append(None)
-        elif is_encoded(one.definition):
+        elif is_encoded(definition):
             listed.append(value[1])
         elif meaning:
             listed.append(_in_words(value, meaning))
         else:
             listed.append(value.tolist() if isinstance(value, np.ndarray) else value)
-    return pl.Series("value", listed, dtype=_polars_type(one.definition))
+    return pl.Series("value", listed, dtype=_polars_type(definition))
 
 
 def _in_words(value: Any, meaning: Sequence[str]) -> Any:
@@ -368,6 +464,7 @@ def as_text(column: pl.Series) -> pl.Series:
 
 def _frame(readings: list[_Readings]) -> pl.DataFrame:
     names = pl.Enum([one.definition.name for one in readings])
+    changed = any(len(one.units()) > 1 for one in readings)
     frames: list[pl.DataFrame] = []
     for one, column in zip(readings, _common([_values(one) for one in readings]), strict=True):
         columns = {
@@ -378,6 +475,8 @@ def _frame(readings: list[_Readings]) -> pl.DataFrame:
             .cast(pl.Int32)
             .replace_strict(_QUALITY_WORDS, return_dtype=pl.String),
         }
+        if changed:
+            columns["unit"] = pl.Series(one.unit_of_each(), dtype=pl.String)
         frames.append(pl.DataFrame(columns))
     return pl.concat(frames).sort("time", maintain_order=True)
 
@@ -467,8 +566,8 @@ def _write_hdf5(frame: pl.DataFrame, path: Path) -> None:
         file.attrs.update(NX_class="NXroot", default="entry")
         entry = file.create_group("entry")
         entry.attrs["NX_class"] = "NXentry"
-        for (name,), rows in frame.group_by("attribute", maintain_order=True):
-            group = entry.create_group(str(name))
+        for (attribute,), rows in frame.group_by("attribute", maintain_order=True):
+            group = entry.create_group(str(attribute))
             axes = np.array(["time"], h5py.string_dtype())
             group.attrs.update(NX_class="NXdata", signal="value", axes=axes)
             moment = group.create_dataset("time", data=rows["time"].dt.epoch("ns").to_numpy())
@@ -481,5 +580,7 @@ def _write_hdf5(frame: pl.DataFrame, path: Path) -> None:
             text = value.dtype == pl.String
             data = np.array(value.to_list(), object) if text else value.to_numpy()
             group.create_dataset("value", data=data, dtype=h5py.string_dtype() if text else None)
-            quality = rows["quality"].to_list()
-            group.create_dataset("quality", data=np.array(quality, object), dtype=h5py.string_dtype())
+            for name in ("quality", "unit"):
+                if name in rows:
+                    texts = np.array(rows[name].fill_null("").to_list(), object)
+                    group.create_dataset(name, data=texts, dtype=h5py.string_dtype())

@@ -7,6 +7,7 @@ and opens the stream batches (contracts: "Stream batch"). Projections and querie
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
 # (pyarrow has no type stubs)
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -70,7 +71,7 @@ class Gap:
 class Unfolded:
     """What one commit says: definitions that are new or changed, then series and gaps.
 
-    `received_ns` is when its newest row was received.
+    `received_ns` is when its newest row was received, by the archiver's clock.
     """
 
     received_ns: int
@@ -79,9 +80,16 @@ class Unfolded:
 
 
 def newest_ns(received_ns: NDArray[np.int64], kind: NDArray[np.uint8]) -> int:
-    """Return when the newest row of a commit was received; definitions count only when there is nothing else."""
-    rows = received_ns[kind != Kind.DEFINE]
-    return int((rows if len(rows) else received_ns).max(initial=0))
+    """Return when the newest row of a commit was received, by the archiver's clock; 0 when no row tells.
+
+    A gap does not tell: its end may be the time of a device whose clock is wrong. What the archiver restates about
+    itself counts only when there is nothing else.
+    """
+    restated = np.isin(kind, (Kind.DEFINE, Kind.MARK))
+    for rows in (received_ns[~restated & (kind != Kind.GAP)], received_ns[restated]):
+        if len(rows):
+            return int(rows.max())
+    return 0
 
 
 def element_dtype(definition: AttributeDefinition) -> np.dtype[Any] | None:
@@ -133,6 +141,7 @@ class Unfolder:
         self._wants = wants
         self._wanted: set[int] = set()
         self._streamed: dict[tuple[str, int], int] = {}
+        self._received_ns = 0
         for definition in definitions:
             self.define(definition)
 
@@ -160,7 +169,9 @@ class Unfolder:
             self.define(definition)
             changed.append(definition)
         items += self._stretch(rows, start, len(rows.kind))
-        return Unfolded(newest_ns(rows.received_ns, rows.kind), changed, items)
+        # gaps alone came after the commit before them
+        self._received_ns = newest_ns(rows.received_ns, rows.kind) or self._received_ns or time.time_ns()
+        return Unfolded(self._received_ns, changed, items)
 
     def _stretch(self, rows: "_Rows", start: int, stop: int) -> Iterator[Series | Gap]:
         kind, attr = rows.kind[start:stop], rows.attr[start:stop]

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from archiver.series import Unfolded
+from bandoneon.errors import BandoneonError
 from bandoneon.record import AttributeDefinition
+
+
+class OnlyCopy(BandoneonError):
+    """Files were to be deleted that hold what the journal does not hold any more."""
 
 
 class NoSpace(OSError):
@@ -59,7 +64,10 @@ Opener = Callable[[Path, str], Projection]
 """Makes a projection from (data directory, archiver): recovers its files first, so that they open plainly."""
 
 Remover = Callable[[Path, str], int]
-"""Deletes a projection's files of (data directory, archiver) and returns how many they were."""
+"""Deletes a projection's files of (data directory, archiver) and returns how many they were.
+
+Reads the journal first and raises OnlyCopy when that does not hold everything; BlockingIOError while they are written.
+"""
 
 _PLACES: Mapping[str, str] = {"hdf5": "archiver.projections.hdf5"}
 

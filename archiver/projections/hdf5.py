@@ -22,8 +22,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archiver.projections.base import NoSpace
+from archiver.projections.base import NoSpace, OnlyCopy
 from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, cut, finish, pad, read_state
+from archiver.segments import in_words, journal_of, missing_commits
 from archiver.series import Gap, Series, Unfolded, concatenate, element_dtype, is_encoded, rank, words
 from bandoneon.record import AttributeDefinition
 
@@ -406,18 +407,32 @@ def open_projection(data_dir: Path, archiver: str) -> Hdf5Projection:
 
 
 def remove(data_dir: Path, archiver: str) -> int:
-    """Delete all HDF5 files of one archiver; return how many. BlockingIOError while a projector writes them."""
+    """Delete all HDF5 files of one archiver, if its journal can make them again; return how many.
+
+    Raises OnlyCopy; BlockingIOError while a projector writes them.
+    """
     root = data_dir / "hdf5"
     root.mkdir(parents=True, exist_ok=True)
-    removed = 0
     with _locked(_lock_file(root, archiver)):
+        last = -1
+        mine: list[Path] = []
         for directory in device_directories(root):
-            for path in [*device_files(directory), *directory.glob(".*.tmp"), *directory.glob("*.damaged")]:
+            for path in device_files(directory):
                 with contextlib.suppress(DamagedFile):
-                    if path.suffix == ".h5" and read_state(path)[0] != archiver:
+                    owner, cursor, _ = read_state(path)
+                    if owner != archiver:
                         continue
-                path.unlink()
-                removed += 1
+                    last = max(last, cursor.commit)
+                mine.append(path)
+            mine += [*directory.glob(".*.tmp"), *directory.glob("*.damaged")]
+        missing = missing_commits(journal_of(data_dir, archiver), last)
+        if mine and missing:
+            raise OnlyCopy(
+                f"{in_words(missing)} of the journal of {archiver} are damaged or gone, and its files in {root} may be "
+                "the only copy: they stay as they are; to make files of the rest, move them away first"
+            )
+        for path in mine:
+            path.unlink()
             with contextlib.suppress(OSError):
-                directory.rmdir()
-    return removed
+                path.parent.rmdir()
+    return len(mine)

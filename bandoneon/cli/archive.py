@@ -43,7 +43,7 @@ def query(
     stop: Annotated[str | None, typer.Option(metavar="TIME", help="As --start; default: now.")] = None,
     at: Annotated[str | None, typer.Option(metavar="TIME", help="The last value of each at that time.")] = None,
     every: Annotated[str | None, typer.Option(metavar="DURATION", help="Values on one clock.")] = None,
-    max_points: Annotated[int | None, typer.Option(min=3, help="Thin out, keeping peaks.")] = None,
+    max_points: Annotated[int | None, typer.Option(min=4, help="Thin out, keeping peaks.")] = None,
     gaps: Annotated[bool, typer.Option("--gaps", help="Also the times nothing was archived.")] = False,
     form: Annotated[
         str | None,
@@ -163,10 +163,16 @@ def verify(context: typer.Context, as_json: JSON = False) -> None:
         print(f"HDF5: {health.hdf5.files} files, {health.hdf5.live} of them still open or not compressed yet")
         for damage in [*(text for journal in health.journals for text in journal.damage), *health.hdf5.damage]:
             print(f"damaged: {damage}")
+        for only_copy in health.hdf5.only_copies:
+            print(f"only copy: {only_copy}")
         if health.whole:
             print("Everything is whole." if health.journals else f"There is no archive in {directory}.")
     if not health.whole:
-        raise CommandError("the archive is damaged, see above; files can be made again by `archive rebuild`")
+        raise CommandError(
+            "the journal lacks data, see above: keep the HDF5 files, they may be the only copy of what it lost"
+            if health.hdf5.only_copies or any(journal.damage for journal in health.journals)
+            else "HDF5 files are damaged, see above; the journal is whole: `archive rebuild` makes them again"
+        )
 
 
 def _when(time_ns: int | None) -> str:
@@ -182,6 +188,7 @@ def rebuild(
 ) -> None:
     """Delete the files of an archiver and make them again from its journal; the journal is not touched.
 
+    The journal is read first: when it is damaged, the files stay as they are.
     Where its projector runs, that does the work in the background.
     """
     directory = data_dir(context)

@@ -8,9 +8,9 @@ from typing import Any
 import h5py
 import pytest
 
-from archiver.journal import Follower
+from archiver.journal import Follower, read_segment, segment_paths
 from archiver.maintenance import rebuild, verify
-from archiver.projections.base import NAMES, NoSpace, Projection, opener, remover
+from archiver.projections.base import NAMES, NoSpace, OnlyCopy, Projection, opener, remover
 from archiver.projections.hdf5 import device_directories, device_files
 from archiver.segments import journal_of
 from archiver.series import Unfolder
@@ -177,6 +177,63 @@ def assert_equal(one: Contents, other: Contents) -> None:
     assert one.keys() == other.keys()
     for place, values in one.items():
         assert values == other[place], place
+
+
+def damage(path: Path) -> None:
+    """Change one byte in the second commit of a segment."""
+    data = bytearray(path.read_bytes())
+    data[next(read_segment(path)).end + 100] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["a byte", "the end", "the first segment"])
+def test_files_that_may_be_the_only_copy_are_not_rebuilt(name: str, tmp_path: Path, what: str) -> None:
+    """When the journal lacks what the files hold, rebuild says what is damaged and leaves every file as it is."""
+    with Journal(tmp_path) as journal:
+        fill(journal, 13)
+    project(name, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.h5")}
+    first, last = segment_paths(journal.directory)
+    if what == "the first segment":
+        first.unlink()
+    else:
+        damage(first if what == "a byte" else last)
+    sentence = {"a byte": "commits 1 to 10 ", "the end": "commits 12 ", "the first segment": "commits 0 to 10 "}[what]
+    with pytest.raises(OnlyCopy, match=sentence):
+        rebuild(tmp_path, ARCHIVER)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.h5")} == before
+    assert not verify(tmp_path).whole or what == "the first segment"
+
+
+def test_files_whose_journal_was_replaced_are_kept(name: str, tmp_path: Path) -> None:
+    """Files that go further than the journal are called the only copy by verify, and rebuild leaves them."""
+    with Journal(tmp_path) as journal:
+        fill(journal, 3)
+    project(name, tmp_path)
+    segment_paths(journal.directory)[0].unlink()
+    with Journal(tmp_path) as journal:
+        fill(journal, 1)
+    only_copies = verify(tmp_path).hdf5.only_copies
+    assert only_copies
+    assert "includes commit 2, but the journal of archive/demo/1 ends at 0" in only_copies[0]
+    with pytest.raises(OnlyCopy, match="commits 1 to 2"):
+        rebuild(tmp_path, ARCHIVER)
+
+
+def test_a_gap_in_a_device_s_time_begins_no_file(name: str, tmp_path: Path) -> None:
+    """Files are of the days of the archiver's clock: a gap that ends tomorrow by a device's clock begins none."""
+    with Journal(tmp_path) as journal:
+        for device in (DEVICE, "lab/power/2"):
+            journal.define(f"{device}/power")
+            journal.read(f"{device}/power", NOON, 1.0)
+        journal.commit()
+        journal.gap(f"{DEVICE}/power", NOON, NOON + 86_400 * SECOND, "restart")
+        journal.commit()
+        for device in (DEVICE, "lab/power/2"):
+            journal.read(f"{device}/power", NOON + SECOND, 2.0)
+        journal.commit()
+    project(name, tmp_path)
+    assert [path.name for path in sorted(tmp_path.rglob("*.h5"))] == ["2026-09-21.h5"] * 2
 
 
 def test_after_a_kill_it_loses_and_repeats_nothing(name: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import polars as pl
 import pytest
 
 from archiver import query as module
+from archiver.journal import read_segment, segment_paths
 from archiver.maintenance import ArchiveError, rebuild, verify
 from archiver.query import FORMATS, QueryError, definitions, query, write
 from bandoneon.record import Kind
@@ -71,6 +73,21 @@ def test_only_segments_of_the_interval_are_read(data: tuple[Path, Journal], monk
     assert len(read) <= heads + 2
 
 
+def test_a_device_whose_clock_is_ahead_hides_nothing(tmp_path: Path) -> None:
+    """A segment that begins with a gap ending in a device's future is read when the archiver wrote it."""
+    now_ns = time.time_ns()
+    with Journal(tmp_path) as journal:
+        journal.define(POWER)
+        journal.define("lab/other/1/x")
+        journal.read(POWER, now_ns - 50 * SECOND, 1.0)
+        journal.commit()
+        journal.restart()
+        journal.gap("lab/other/1/x", now_ns - 60 * SECOND, now_ns + 7200 * SECOND, "archiver_down")
+        journal.read(POWER, now_ns - SECOND, 2.0)
+        journal.commit()
+    assert query(tmp_path, [POWER], stop_ns=now_ns)["value"].to_list() == [1.0, 2.0]
+
+
 def test_a_failed_reading_is_invalid_without_a_value(data: tuple[Path, Journal]) -> None:
     """An error is a row, so that nobody draws a line across it."""
     frame = query(data[0], [POWER], start_ns=NOON + 70 * SECOND, stop_ns=NOON + 71 * SECOND)
@@ -86,6 +103,91 @@ def test_states_are_words_and_arrays_are_lists(data: tuple[Path, Journal]) -> No
     assert curve.to_list() == [[], [1.0], [2.0, 2.0]]
     together = query(data[0], ["lab/power/1/*"], stop_ns=NOON + SECOND)
     assert together.filter(pl.col("attribute") == CURVE)["value"].to_list() == ["[]", "[1.0]"]
+
+
+def test_an_old_value_has_the_words_of_then(tmp_path: Path) -> None:
+    """When an enum's words change, each value keeps what its number meant when it was read."""
+    with Journal(tmp_path) as journal:
+        for second, labels in enumerate([("SLOW", "FAST"), ("OFF", "SLOW", "FAST")]):
+            journal.define("lab/power/1/mode", Kind.ENUM, enum_labels=labels)
+            journal.define("lab/power/1/modes", Kind.ENUM, "SPECTRUM", enum_labels=labels)
+            journal.read("lab/power/1/mode", NOON + second * SECOND, labels.index("SLOW"))
+            journal.read("lab/power/1/modes", NOON + second * SECOND, [labels.index("FAST"), labels.index("SLOW")])
+            journal.commit()
+    assert query(tmp_path, ["lab/power/1/mode"])["value"].to_list() == ["SLOW", "SLOW"]
+    assert query(tmp_path, ["lab/power/1/modes"])["value"].to_list() == [["FAST", "SLOW"]] * 2
+    (then,) = query(tmp_path, ["lab/power/1/mode"], at_ns=NOON)["value"]
+    assert then == "SLOW"
+    assert definitions(tmp_path, ["lab/power/1/mode"])[0].enum_labels == ("OFF", "SLOW", "FAST")
+
+
+@pytest.mark.parametrize(
+    ("types", "values", "expected"),
+    [
+        ((Kind.LONG64, Kind.DOUBLE), (2, 0.5), [2.0, 0.5]),
+        ((Kind.SHORT, Kind.LONG64), (2, 2**60), [2, 2**60]),
+        ((Kind.STRING, Kind.ULONG64), ("two", 2**64 - 1), ["two", str(2**64 - 1)]),
+        ((Kind.STATE, Kind.DOUBLE), (0, None), ["ON", None]),
+    ],
+)
+def test_a_changed_type_mixes_no_meanings(
+    tmp_path: Path, types: tuple[Kind, Kind], values: tuple[object, object], expected: list[object]
+) -> None:
+    """Values from before and after a change of type have the one type both fit into, text if there is none."""
+    with Journal(tmp_path) as journal:
+        for second, (kind, value) in enumerate(zip(types, values, strict=True)):
+            journal.define(POWER, kind)
+            journal.read(POWER, NOON + second * SECOND, value)
+            journal.commit()
+    assert query(tmp_path, [POWER])["value"].to_list() == expected
+
+
+def test_mixed_units_are_marked(tmp_path: Path) -> None:
+    """Where the unit changed, nothing is converted: a column says the unit of each value, and a warning says so."""
+    said: list[str] = []
+    with Journal(tmp_path) as journal:
+        for second, unit in enumerate(["W", "mW"]):
+            journal.define(POWER, unit=unit)
+            journal.read(POWER, NOON + second * SECOND, 1.0)
+            journal.commit()
+            journal.restart()
+    frame = query(tmp_path, [POWER], warn=said.append)
+    assert frame.select("value", "unit").rows() == [(1.0, "W"), (1.0, "mW")]
+    assert said == [f"{POWER} was archived in W and mW: the column `unit` says which value is in which"]
+    assert "unit" not in query(tmp_path, [POWER], start_ns=NOON + SECOND, warn=said.append).columns
+    query(tmp_path, [POWER], at_ns=NOON)
+    assert len(said) == 1
+    write(frame, "hdf5", tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file["entry"][POWER]["unit"].asstr()) == ["W", "mW"]
+
+
+def test_damage_in_the_journal_is_a_gap(data: tuple[Path, Journal], capsys: pytest.CaptureFixture[str]) -> None:
+    """What was damaged in an old segment is named in a warning, is a gap, and gives no value on a clock."""
+    root, journal = data
+    third = segment_paths(journal.directory)[2]
+    bytes_ = bytearray(third.read_bytes())
+    bytes_[list(read_segment(third))[3].end + 100] ^= 1
+    third.write_bytes(bytes_)
+    assert query(root, [POWER], start_ns=NOON + 23 * SECOND, stop_ns=NOON + 30 * SECOND).height == 2
+    assert capsys.readouterr().err == (
+        "warning: commits 24 to 29 of the journal of archive/demo/1 are damaged or gone: `archive verify` says more\n"
+    )
+    frame = query(root, [POWER], stop_ns=NOON + 29 * SECOND, gaps=True, warn=lambda _: None)
+    (gap,) = frame.filter(pl.col("quality") == "GAP").iter_rows(named=True)
+    assert (gap["cause"], gap["count"], gap["until"].timestamp() * SECOND) == ("damaged", None, NOON + 30 * SECOND)
+    interval = {"start_ns": NOON + 20 * SECOND, "stop_ns": NOON + 30 * SECOND}
+    clock = query(root, [POWER], **interval, every_s=5, warn=lambda _: None)
+    assert clock["value"].to_list() == [20.0, None, 30.0]
+
+
+def test_damage_at_the_journal_s_beginning_is_said(data: tuple[Path, Journal]) -> None:
+    """A first segment nothing can be read of is missed too, not taken for a journal that begins later."""
+    first = segment_paths(data[1].directory)[0]
+    first.write_bytes(bytes(len(first.read_bytes())))
+    said: list[str] = []
+    assert query(data[0], [POWER], stop_ns=NOON + 10 * SECOND, warn=said.append).height == 1
+    assert "commits 0 to 9 of" in said[0]
 
 
 def test_a_moment_has_age_and_gap(data: tuple[Path, Journal]) -> None:
