@@ -101,7 +101,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
 
     def __init__(self, device_class: Any, name: str) -> None:
         self.log = get_logger(device=name)
-        self._latch = Latch(Shown("UNKNOWN", "Not connected yet."))
+        self._latch = Latch(Shown("INIT", "Connecting."))
         self._publisher = Publisher(self, (*InstrumentDevice.quantities, *type(self).quantities))
         self._loop: PollLoop | None = None
         self._driver: Any = None

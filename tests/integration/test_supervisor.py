@@ -355,6 +355,11 @@ class TestHealth:
             {"TANGO_HOST": database.tango_host},
         ) as process:
             database.wait_for_device("test/moody/2", process)
+            known = tango.Database("127.0.0.1", database.port)
+            # the admin device is the last to be exported
+            wait_until(
+                lambda: known.get_device_info("dserver/Moody/1").pid == process.pid, 10, "the server is exported whole"
+            )
             yield process
 
     def test_a_server_is_starting_while_a_device_is_in_init(self, database: TangoDatabase, server: Process) -> None:
