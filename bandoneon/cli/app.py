@@ -12,6 +12,9 @@ from bandoneon.cli import archive, site, tools, values
 from bandoneon.cli.options import Options, options_first
 from bandoneon.cli.outcome import complain, program
 
+_INTERRUPTED = 130
+"""What typer makes of Ctrl-C: a shell's number for it, where ours is 1, as for everything that was not done."""
+
 app = typer.Typer(
     help="Run and use a site of Tango instruments.",
     no_args_is_help=True,
@@ -52,6 +55,8 @@ def run(arguments: Sequence[str]) -> int:
     except typer.exceptions.TyperException as error:
         complain_of_use(error)
         return int(getattr(error, "exit_code", 2))
+    if code == _INTERRUPTED:
+        return 1
     return code if isinstance(code, int) else 0
 
 

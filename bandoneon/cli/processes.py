@@ -18,6 +18,7 @@ import psutil
 
 from bandoneon.cli.options import CommandError
 from bandoneon.site.running import RunningSite
+from device_servers.supervisor.spawner import BOOT_ID, start_ticks
 
 START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 8.0
@@ -98,19 +99,13 @@ class Process(NamedTuple):
                 os.close(pidfd)
 
 
-def start_ticks(pid: int) -> int | None:
-    """Return when a process started, in clock ticks after boot; None when it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
-
-
 def children(site: RunningSite) -> dict[str, Process]:
     """Return the spawner's children that live, by name, as it keeps them on disk."""
     try:
-        kept: dict[str, dict[str, Any]] = json.loads((site.run / "state.json").read_text())["children"]
+        state: dict[str, Any] = json.loads((site.run / "state.json").read_text())
+        kept: dict[str, dict[str, Any]] = state["children"]
+        if state.get("boot") not in (None, BOOT_ID.read_text().strip()):
+            return {}  # pids of before this machine's last start
         found = [
             Process(name, one["pid"], one["started"], one["started_ns"], one["request"]["level"])
             for name, one in kept.items()

@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import pyarrow.ipc
 import pytest
 import serial
 
+from bandoneon.cli import processes
+from bandoneon.site.running import RunningSite
 from tests.support import REPOSITORY, Process, free_port, wait_until
 from tests.system.conftest import Site
 
@@ -34,9 +37,26 @@ instruments:
 """
 
 
-def background(site: Site, log: Path, *arguments: str) -> Process:
-    """A command that runs until it is told to end."""
-    return Process([sys.executable, "-m", "bandoneon", *arguments], log, site.environment)
+class Background(Process):
+    """A command that runs until it is told to end; `output` is what it wrote on standard output alone."""
+
+    def __init__(self, site: Site, log: Path, *arguments: str) -> None:
+        self.log, self.errors_log = log, log.with_name(f"{log.name}.errors")
+        with log.open("wb") as output, self.errors_log.open("wb") as errors:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "bandoneon", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                env=site.environment,
+                cwd=REPOSITORY,
+                start_new_session=True,
+            )
+
+    @property
+    def errors(self) -> str:
+        """Everything it wrote on standard error so far."""
+        return self.errors_log.read_text(errors="replace")
 
 
 def interrupted(process: Process) -> int:
@@ -136,6 +156,7 @@ def test_call_runs_commands(site: Site) -> None:
         (["lab/power/1", "Zero", "1"], "Zero of lab/power/1 takes no argument"),
         ([ROTATOR, "MoveRelative"], "MoveRelative of lab/rotator/1 needs an argument (DevDouble)"),
         ([ROTATOR, "MoveRelative", "far"], "'far' is no number"),
+        (["lab/power/1", "Exchange", "5 Ω"], "'Ω' is none of the letters Tango has (Latin-1)"),
         (["lab/power", "State"], "lab/power is no device: it has to be domain/family/member"),
         (["lab/power/9", "State"], "there is no device lab/power/9 in the Tango database"),
     ],
@@ -147,14 +168,15 @@ def test_a_call_that_cannot_be_is_one_sentence(site: Site, arguments: list[str],
 
 def test_watch_shows_changes_until_interrupted(site: Site, tmp_path: Path) -> None:
     """The present value at once, then each change; Ctrl-C is its ordinary end."""
-    with background(site, tmp_path / "watch", "watch", "--json", f"{ROTATOR}/position", POWER) as watch:
+    with Background(site, tmp_path / "watch", "watch", "--json", f"{ROTATOR}/position", POWER) as watch:
         wait_until(lambda: ROTATOR in watch.output and POWER in watch.output, 15, "the present values")
         site.text("write", f"{ROTATOR}/position", "12")
         wait_until(lambda: '"value": 12.0' in watch.output or '"value": 11.99' in watch.output, 15, "the new position")
         assert interrupted(watch) == 0
+        assert "Traceback" not in watch.errors
         readings = [json.loads(line) for line in watch.output.splitlines()]
     assert {reading["name"] for reading in readings} == {f"{ROTATOR}/position", POWER}
-    with background(site, tmp_path / "table", "watch", POWER) as watch:
+    with Background(site, tmp_path / "table", "watch", POWER) as watch:
         wait_until(lambda: " W  VALID" in watch.output, 15, "a line")
         assert interrupted(watch) == 0
 
@@ -252,7 +274,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(site: Site) -> None:
         (2, [POWER, "--last", "soon"], "'soon' is no duration: write it like"),
         (2, [POWER, "--start", "later"], "'later' is no time: write it like"),
         (1, ["nope/x/y/z"], "no attribute nope/x/y/z is archived"),
-        (1, [POWER, "--format", "xls"], "xls"),
+        (2, [POWER, "--format", "xls"], "there is no format xls: use table, csv"),
     ],
 )
 def test_a_query_that_cannot_be_is_one_sentence(site: Site, code: int, arguments: list[str], said: str) -> None:
@@ -337,7 +359,7 @@ def test_logs_show_the_end_and_what_is_appended(site: Site, tmp_path: Path) -> N
     """`-f` goes on until Ctrl-C."""
     name = "Newport1830C/lab_power_1"
     assert '"event"' in site.text("logs", name)
-    with background(site, tmp_path / "logs", "logs", name, "-f") as logs:
+    with Background(site, tmp_path / "logs", "logs", name, "-f") as logs:
         wait_until(lambda: '"event"' in logs.output, 15, "the log's end")
         with (site.run / "demo" / "logs" / "Newport1830C_lab_power_1.log").open("a") as log:
             log.write("one more line\n")
@@ -362,13 +384,76 @@ def test_plan_and_apply_change_the_database(site: Site, tmp_path: Path) -> None:
         "after": ["0.2"],
     }
     assert json.loads(site.text("plan", str(changed), "--json")) == {"changes": [wanted]}
+    meter = "Newport1830C/lab_power_1"
     assert site.text("apply", str(changed)).splitlines() == [
         "~ property lab/power/1/poll_period_s 0.1 → 0.2",
         "demo: 1 changes applied.",
+        f"{meter} runs with what was before: `./run up {changed}` starts it anew.",
     ]
     assert site.text("plan", str(changed)) == "Nothing to change.\n"
-    site.text("apply", "deploy/site.yaml")
+    before = site.pids()
+    site.text("up", str(changed), "--detach")
+    assert site.server(meter)["state"] == "running"
+    assert {name for name, pid in site.pids().items() if pid != before[name]} == {meter}
+
+
+def test_up_has_restarted_what_changed_when_it_returns(site: Site) -> None:
+    """The server with the changed entry runs as another process, everything else as it was."""
+    before = site.pids()
+    assert "Restarting Newport1830C/lab_power_1" in site.command("up", "deploy/site.yaml", "--detach").stderr
+    assert site.status()["ready"]
+    assert {name for name, pid in site.pids().items() if pid != before[name]} == {"Newport1830C/lab_power_1"}
     assert site.text("plan") == "Nothing to change.\n"
+    before = site.pids()
+    site.text("up", "deploy/site.yaml", "--detach")
+    assert site.pids() == before
+
+
+def test_up_starts_what_was_stopped(site: Site) -> None:
+    """The person asks for it, so it does not wait in vain; in the foreground it returns, since the site is up."""
+    name = "Newport1830C/lab_power_1"
+    site.text("call", "tango/admin/local", "DevStop", name)
+    wait_until(lambda: site.server(name)["state"] == "stopped", 15, "it is stopped")
+    done = site.command("up", "deploy/site.yaml", timeout_s=30)
+    assert done.returncode == 0
+    assert f"Starting {name}, which is stopped" in done.stderr
+    assert site.status()["ready"]
+
+
+def test_a_frozen_database_is_said_so_and_status_tells_all_the_same(site: Site) -> None:
+    """No instrument is blamed, the answer comes in time, and the files tell what runs without any Tango."""
+    pid = site.pids()["DataBaseds/2"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        said = refused(site, 1, "read", POWER)
+        assert time.monotonic() - began_s < 6
+        assert said.startswith(f"the Tango database at {site.tango_host} does not answer within 2 s")
+        assert {server["state"] for server in site.status()["servers"]} == {"running"}
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_frozen_supervisor_leaves_the_servers_unknown(site: Site) -> None:
+    """JSON as always, exit status 1, in time; here from files, elsewhere from the database."""
+    pid = site.pids()["Supervisor/local"]
+    names = {server["name"] for server in site.status()["servers"]}
+    elsewhere = {**site.environment, "BANDONEON_RUN": str(site.run / "none"), "TANGO_HOST": site.tango_host}
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: {one["state"] for one in site.status()["servers"]} == {"unknown"}, 15, "they are unknown")
+        for asked in (site, Site(site.run, site.data, elsewhere)):
+            began_s = time.monotonic()
+            done = asked.command("status", "--json")
+            assert time.monotonic() - began_s < 6
+            assert done.returncode == 1
+            assert "bandoneon: " in done.stderr
+            status = json.loads(done.stdout)
+            assert {server["name"]: server["state"] for server in status["servers"]} == dict.fromkeys(names, "unknown")
+            assert not status["ready"]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    site.wait_ready()
 
 
 def test_plan_tells_overrides_and_what_is_no_longer_named(site: Site, tmp_path: Path) -> None:
@@ -391,13 +476,17 @@ def test_plan_tells_overrides_and_what_is_no_longer_named(site: Site, tmp_path: 
     [
         ("site: demo\ninstrument: []\n", "wrong.yaml:2: instrument: unknown key; allowed here are: site, database"),
         ("site: demo\ninstruments:\n  - {name: a/b/c, class: X, connection: c}\n", "wrong.yaml:3: instruments.0.class"),
-        ("site: other\nhosts: [{name: local}]\n", "device tango/admin/local belongs to site demo; give yours another"),
+        (
+            "site: other\ndatabase: {kind: external, host: 'HOST'}\nhosts: [{name: local}]\n",
+            "device tango/admin/local belongs to site demo; give yours another",
+        ),
+        ("site: other\n", "wrong.yaml has a database of its own (embedded), and TANGO_HOST is"),
     ],
 )
 def test_a_site_file_that_cannot_be_changes_nothing(site: Site, tmp_path: Path, text: str, said: str) -> None:
-    """File, line and key, or whose the entry is; by plan and by apply alike."""
+    """File, line and key, whose the entry is, or which database is meant; by plan and by apply alike."""
     path = tmp_path / "wrong.yaml"
-    path.write_text(text)
+    path.write_text(text.replace("HOST", site.tango_host))
     with_host = Site(site.run, site.data, {**site.environment, "TANGO_HOST": site.tango_host})
     for command in ("plan", "apply"):
         done = with_host.command(command, str(path))
@@ -410,7 +499,7 @@ def test_a_site_file_that_cannot_be_changes_nothing(site: Site, tmp_path: Path, 
 def test_sim_serves_an_instrument_without_tango(site: Site, tmp_path: Path) -> None:
     """`ready PATH` says when; any program can talk to it; the link is gone at the end."""
     path = tmp_path / "meter"
-    with background(site, tmp_path / "log", "sim", "newport_1830c", "--pty", str(path)) as sim:
+    with Background(site, tmp_path / "log", "sim", "newport_1830c", "--pty", str(path)) as sim:
         wait_until(lambda: f"ready {path}\n" in sim.output, 15, "ready")
         assert stat.S_ISCHR(path.stat().st_mode)
         with serial.Serial(str(path), 9600, timeout=2) as line:
@@ -423,7 +512,7 @@ def test_sim_serves_an_instrument_without_tango(site: Site, tmp_path: Path) -> N
 def test_sim_serves_on_a_port(site: Site, tmp_path: Path) -> None:
     """A port that is in use is one sentence."""
     port = free_port()
-    with background(site, tmp_path / "log", "sim", "ell14", "--tcp", str(port)) as sim:
+    with Background(site, tmp_path / "log", "sim", "ell14", "--tcp", str(port)) as sim:
         wait_until(lambda: "ready tcp://127.0.0.1:" in sim.output, 15, "ready")
         with socket.create_connection(("127.0.0.1", port), 5) as line:
             line.sendall(b"2in")
@@ -497,8 +586,17 @@ def test_a_database_that_is_nobodys_is_said_so(site: Site) -> None:
     """TANGO_HOST of a port where nothing listens."""
     address = f"127.0.0.1:{free_port()}"
     stranger = Site(site.run, site.data, {**site.environment, "TANGO_HOST": address})
-    for command in (["status"], ["read", POWER], ["plan"], ["watch", POWER], ["call", "a/b/c", "State"]):
+    for command in (["status"], ["read", POWER], ["watch", POWER], ["call", "a/b/c", "State"]):
         assert refused(stranger, 1, *command) == f"no Tango database answers at TANGO_HOST {address}"
+    assert f"and TANGO_HOST is {address}: unset TANGO_HOST" in refused(stranger, 1, "plan")
+
+
+def test_a_site_file_with_an_external_database_is_planned_there(site: Site, tmp_path: Path) -> None:
+    """Whatever TANGO_HOST and the site that is up say, also before the site was ever brought up."""
+    path = tmp_path / "third.yaml"
+    path.write_text(f"site: third\ndatabase: {{kind: external, host: '{site.tango_host}'}}\nhosts: [{{name: third}}]\n")
+    stranger = Site(site.run, site.data, {**site.environment, "TANGO_HOST": f"127.0.0.1:{free_port()}"})
+    assert "+ device tango/admin/third Supervisor Supervisor/third" in stranger.text("plan", str(path))
 
 
 def test_down_and_up_again(site: Site) -> None:
@@ -517,14 +615,20 @@ def test_down_and_up_again(site: Site) -> None:
     assert site.text("plan", "deploy/site.yaml") == "Nothing to change.\n"
 
 
-def test_up_stays_until_ctrl_c(site: Site, tmp_path: Path) -> None:
-    """Without --detach the site lives as long as the command."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["Ctrl-C brings it down.", "Starting the supervisor"])
+def test_up_stays_until_it_is_told_to_end(site: Site, tmp_path: Path, number: int, moment: str) -> None:
+    """Without --detach the site lives as long as the command: Ctrl-C and a hang-up end both, also while it waits."""
     path = tmp_path / "second.yaml"
     path.write_text(SECOND)
-    with background(site, tmp_path / "up", "up", str(path), "--data", str(tmp_path / "data")) as up:
-        wait_until(lambda: "Ctrl-C brings it down." in up.output, 60, "the site is up")
-        pids = json.loads((site.run / "second" / "state.json").read_text())["children"].values()
-        assert interrupted(up) == 0
-    assert [child["pid"] for child in pids if Path(f"/proc/{child['pid']}").exists()] == []
-    os.remove(site.run / "second" / "site.json")
+    with Background(site, tmp_path / "up", "up", str(path), "--data", str(tmp_path / "data")) as up:
+        wait_until(lambda: moment in up.output + up.errors, 60, "it is so far")
+        wait_until(lambda: "second" in (site.run / "site.json").read_text(), 10, "the site is known")
+        running = RunningSite.find(site.run, "second")
+        wait_until(lambda: len(processes.children(running)) >= 2, 10, "its processes are there")
+        up.send_signal(number)
+        assert up.popen.wait(timeout=15) in ((0,) if moment in up.output else (0, 1, -number))
+    assert not processes.children(running)
+    assert not processes.spawners(running)
+    (site.run / "second" / "site.json").unlink()
     site.text("up", "deploy/site.yaml", "--detach")

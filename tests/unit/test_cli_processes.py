@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bandoneon.cli.processes import TAIL_BYTES, Process, end, follow, spawners, start_ticks, tail
+from bandoneon.cli.processes import TAIL_BYTES, Process, end, follow, spawners, tail
 from bandoneon.site.running import RunningSite
+from device_servers.supervisor.spawner import start_ticks
 from tests import support
 from tests.support import wait_until
 

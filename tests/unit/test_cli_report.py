@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from bandoneon.cli.options import CommandError, Target
-from bandoneon.cli.processes import start_ticks
 from bandoneon.cli.report import FRESH_S, Report, archiver_file, from_files
 from bandoneon.cli.status import report, show
 from bandoneon.site.running import RunningSite
+from device_servers.supervisor.spawner import start_ticks
 
 FIGURES = {"device": "archive/x/1", "state": "RUNNING", "attributes": 3, "events_per_s": 30.0, "lag_s": 0.1, "lost": 0}
 
