@@ -79,15 +79,16 @@ def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
         if not already:
             _need_writable(running.data, "data directory", "name another by --data DIR")
             (run / REPORT).unlink(missing_ok=True)  # the last supervisor's, which `status` would take for news
-            say("Starting the spawner")
-            processes.start_spawner(running, environment)
         try:
+            if not already:
+                say("Starting the spawner")
+                processes.start_spawner(running, environment)
             plan = _level_0(file, running, wanted, environment, say)
+            return Launched(running, already, plan, servers_of(running.host, wanted), outdated(running))
         except BaseException:
             if not already and not before:
                 processes.stop(running, say)  # half a site would be in the way of the next try
             raise
-        return Launched(running, already, plan, servers_of(running.host, wanted), outdated(running))
 
 
 def _level_0(

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,43 +49,36 @@ def up(
 
     options: Options = context.obj
     began_s = time.monotonic()
-    launched = launch(file, options.data, say)
-    running, count = launched.site, len(launched.expected)
-
-    def ready() -> None:
+    if not detach:
+        for number in ENDING:
+            signal.signal(number, _interrupt)
+    launched = None
+    try:
+        launched = launch(file, options.data, say)
+        running, count = launched.site, len(launched.expected)
         wait_until_ready(launched, say, progress(count))
         again = " already" if launched.already and not (launched.plan.changes or launched.outdated) else ""
         say(f"{running.site} is up{again}: {count} servers run after {time.monotonic() - began_s:.1f} s.")
         print(f"database {running.tango_host}, data in {running.data}")
-
-    if detach or launched.already:
-        ready()
-        print("Look: ./run status · ./run gui · End: ./run down")
-        return
-    with brought_down(running):
-        ready()
+        if detach or launched.already:
+            print("Look: ./run status · ./run gui · End: ./run down")
+            return
         print("Ctrl-C brings it down.")
         while processes.spawner_pid(running) is not None or processes.children(running):
             time.sleep(1.0)
+    except KeyboardInterrupt:
+        if detach or launched is None or launched.already:  # what `launch` had begun it has ended itself
+            raise
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)  # once is enough: it takes a few seconds
+        processes.stop(launched.site, say)
+        return
     raise CommandError(f"{running.site} was brought down by somebody else")
 
 
-@contextlib.contextmanager
-def brought_down(running: RunningSite) -> Iterator[None]:
-    """Bring a site down, and leave, at Ctrl-C, SIGTERM and SIGHUP; with exit status 0 when the site was up by then."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in ENDING:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    except KeyboardInterrupt:
-        for number in ENDING:
-            signal.signal(number, signal.SIG_IGN)  # once is enough: it takes a few seconds
-        processes.stop(running, say)
-        raise typer.Exit(0) from None
+def _interrupt(*_: object) -> None:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def down(context: typer.Context) -> None:
