@@ -80,4 +80,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         demo.text("up", "deploy/site.yaml", "--detach", "--data", str(demo.data), timeout_s=90)
         yield demo
     finally:
-        demo.command("down", timeout_s=60)
+        # every site of this run directory: a test that failed may have left a second one behind
+        for socket in demo.run.glob("*/spawner.sock"):
+            demo.command("down", "--site", socket.parent.name, timeout_s=60)
