@@ -4,18 +4,19 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import pytest
 import tango
 
-from device_servers.supervisor.health import Answer, Health
+from device_servers.supervisor.health import Answer
 from device_servers.supervisor.spawner_client import SpawnerClient
-from tests.support import Process, TangoDatabase, wait_until
+from tests.support import REPOSITORY, Process, TangoDatabase, wait_until
 
 FIRST, SECOND, THIRD, BAD = "Simulator/first", "Simulator/second", "Simulator/third", "Nonsense/bad"
 METER = "Newport1830C/meter"
@@ -341,6 +342,41 @@ def test_a_frozen_server_is_found_hung_and_started_again(host: Host) -> None:
     assert host.report()[SECOND]["restarts"] == 0
 
 
+class Asker:
+    """A `Health` in a process of its own: Tango keeps the first database that a process asked for good."""
+
+    CODE = (
+        "import json, sys\n"
+        "from device_servers.supervisor.health import Health\n"
+        "health = Health()\n"
+        "for line in sys.stdin:\n"
+        "    print(health.check(*json.loads(line)).name, flush=True)\n"
+    )
+
+    def __init__(self, tango_host: str) -> None:
+        self._popen = subprocess.Popen(
+            [sys.executable, "-c", self.CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TANGO_HOST": tango_host},
+        )
+
+    def check(self, name: str, pid: int, devices: tuple[str, ...]) -> Answer:
+        """What `Health.check` returns."""
+        assert self._popen.stdin is not None
+        assert self._popen.stdout is not None
+        print(json.dumps([name, pid, devices]), file=self._popen.stdin, flush=True)
+        return Answer[self._popen.stdout.readline().strip()]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._popen.communicate(timeout=10)
+
+
 class TestHealth:
     """Asking a real server whose devices are told what to say."""
 
@@ -362,27 +398,34 @@ class TestHealth:
             )
             yield process
 
-    def test_a_server_is_starting_while_a_device_is_in_init(self, database: TangoDatabase, server: Process) -> None:
+    @pytest.fixture
+    def health(self, database: TangoDatabase) -> Iterator[Asker]:
+        """A `Health` of its own."""
+        with Asker(database.tango_host) as asker:
+            yield asker
+
+    def test_a_server_is_starting_while_a_device_is_in_init(
+        self, database: TangoDatabase, server: Process, health: Asker
+    ) -> None:
         """And ready once none is."""
-        health, devices = Health(), ("test/moody/1", "test/moody/2")
+        devices = ("test/moody/1", "test/moody/2")
         assert health.check("Moody/1", server.pid, devices) is Answer.STARTING
         for name in devices:
             database.device(name).command_inout("Be", "ON")
         assert health.check("Moody/1", server.pid, devices) is Answer.READY
         assert health.check("Moody/1", server.pid + 1, devices) is Answer.UNKNOWN
 
-    def test_an_error_of_a_device_is_an_answer(self, database: TangoDatabase, server: Process) -> None:
+    def test_an_error_of_a_device_is_an_answer(self, database: TangoDatabase, server: Process, health: Asker) -> None:
         """The server is there; what is wrong with the device is the device's to tell."""
         database.device("test/moody/1").command_inout("Be", "out of sorts")
-        assert Health().check("Moody/1", server.pid, ("test/moody/1",)) is Answer.READY
+        assert health.check("Moody/1", server.pid, ("test/moody/1",)) is Answer.READY
 
     def test_a_device_that_the_server_does_not_export_is_not_there_yet(
-        self, database: TangoDatabase, server: Process
+        self, database: TangoDatabase, server: Process, health: Asker
     ) -> None:
         """Registered after the server's start, or not even registered: no hang, and not the end of asking."""
         database.register("Moody/1", {"test/moody/3": "Moody"})
         database.device("test/moody/1").command_inout("Be", "ON")
-        health = Health()
         for name in ("test/moody/3", "test/moody/nowhere"):
             wait_until(
                 lambda name=name: health.check("Moody/1", server.pid, ("test/moody/1", name)) is Answer.STARTING,
@@ -390,9 +433,8 @@ class TestHealth:
                 f"{name} is missed",
             )
 
-    def test_a_frozen_server_is_silent(self, server: Process) -> None:
+    def test_a_frozen_server_is_silent(self, server: Process, health: Asker) -> None:
         """Also when one of its devices has never been there."""
-        health = Health()
         health.check("Moody/1", server.pid, ("test/moody/nowhere", "test/moody/1"))
         server.send_signal(signal.SIGSTOP)
         assert health.check("Moody/1", server.pid, ("test/moody/nowhere", "test/moody/1")) is Answer.SILENT
