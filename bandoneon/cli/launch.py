@@ -56,7 +56,7 @@ def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
     site, run = file.site, default_root() / file.site.site
     wanted = wanted_of(file)
     _need_writable(run, "run directory", "set BANDONEON_RUN to another")
-    with _alone(run):
+    with _alone(run), contextlib.ExitStack() as claims:
         known = _known(run)
         already = known is not None and processes.spawner_pid(known) is not None
         if already and known is not None and data is not None and data != known.data:
@@ -65,7 +65,7 @@ def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
             )
         running = RunningSite(
             site=site.site,
-            tango_host=_tango_host(file, known, already),
+            tango_host=_tango_host(file, known, already, claims),
             data=known.data if already and known is not None else data_of(file, data),
             run=run,
             host=site.hosts[0].name,
@@ -162,22 +162,23 @@ def _known(run: Path) -> RunningSite | None:
     return RunningSite.find(run.parent, run.name) if (run / "site.json").exists() else None
 
 
-def _tango_host(file: SiteFile, known: RunningSite | None, already: bool) -> str:
-    """Return the database's address: configured, the one of last time, 10000, or any free port."""
+def _tango_host(file: SiteFile, known: RunningSite | None, already: bool, claims: contextlib.ExitStack) -> str:
+    """Return the database's address: configured, the one of last time, 10000, or any free port.
+
+    A port that is free is held in `claims`, for another site may be brought up at this moment.
+    """
     database = file.site.database
     if database.host is not None:
         return database.host
     if known is not None and (already or DATABASE in processes.children(known)):
         return known.tango_host
-    if database.port is not None:
-        if processes.free_port(database.port) is None:
-            raise CommandError(
-                f"port {database.port} is in use: change `database: port:` in {file.path}, or leave it out"
-            )
-        return f"127.0.0.1:{database.port}"
     remembered = [] if known is None else [address(known.tango_host)[1]]
-    free = (processes.free_port(port) for port in [*remembered, DATABASE_PORT])
-    return f"127.0.0.1:{next(filter(None, free), None) or processes.free_port()}"
+    wanted = [*remembered, DATABASE_PORT, 0, 0, 0] if database.port is None else [database.port]
+    port = next(filter(None, map(processes.claim_port, wanted)), None)
+    if port is None:
+        raise CommandError(f"port {wanted[0]} is in use: change `database: port:` in {file.path}, or leave it out")
+    claims.enter_context(port.claim)
+    return f"127.0.0.1:{port.number}"
 
 
 def _environment(file: SiteFile, running: RunningSite) -> dict[str, str]:

@@ -162,15 +162,30 @@ def end(processes: Iterable[Process], timeout_s: float) -> list[Process]:
     return killed
 
 
-def free_port(wanted: int | None = None) -> int | None:
-    """Return `wanted` when nobody uses that loopback port, else None; without `wanted` any free port."""
+class Port(NamedTuple):
+    """A loopback port that nobody uses; no other `up` takes it before `claim` is closed."""
+
+    number: int
+    claim: socket.socket
+
+
+def claim_port(wanted: int = 0) -> Port | None:
+    """Return the loopback port `wanted` unless it is used or claimed by another; 0 is any free port.
+
+    The claim is a socket in Linux's abstract namespace (man 7 unix), which has the port's network namespace as its
+    bounds and ends with its process: a listening socket of one's own could not be handed to the database.
+    """
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        claim = socket.socket(socket.AF_UNIX)
         try:
-            listener.bind(("127.0.0.1", wanted or 0))
+            listener.bind(("127.0.0.1", wanted))
+            number = int(listener.getsockname()[1])
+            claim.bind(f"\0bandoneon-port-{number}")
         except OSError:
+            claim.close()
             return None
-        return listener.getsockname()[1]
+        return Port(number, claim)
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float, every_s: float = 0.02) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bandoneon.cli.processes import TAIL_BYTES, Process, end, follow, spawners, tail
+from bandoneon.cli.processes import TAIL_BYTES, Process, claim_port, end, follow, spawners, tail
 from bandoneon.site.running import RunningSite
 from device_servers.supervisor.spawner import start_ticks
 from tests import support
@@ -100,3 +100,14 @@ def test_what_is_appended_between_tail_and_follow_is_not_lost(tmp_path: Path) ->
     os.replace(new, log)
     assert next(texts) == "three\n"
     texts.close()
+
+
+def test_a_port_is_claimed_by_one_at_a_time() -> None:
+    """Two sites that are brought up at the same moment get ports of their own, though neither database listens yet."""
+    first = claim_port()
+    assert first is not None
+    with first.claim:
+        assert claim_port(first.number) is None
+    again = claim_port(first.number)
+    assert again is not None
+    again.claim.close()
