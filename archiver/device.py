@@ -58,6 +58,15 @@ class Figures:
     hours_to_full: float = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What archives, once the journal's end is found."""
+
+    journal: JournalWriter
+    ingest: Ingest
+    servers: WatchedServers
+
+
 class Archiver(Device):
     """Archives the attributes that match its patterns, exactly as they are pushed."""
 
@@ -69,11 +78,15 @@ class Archiver(Device):
     max_size_gb: Any = device_property(dtype=float, default_value=0.0, doc="alarm above this journal size; 0: none")
 
     def init_device(self) -> None:
-        """Open the journal and begin to archive; Init ends that first, so that changed properties take effect."""
+        """Begin to archive; Init ends that first, so that changed properties take effect.
+
+        The device is INIT until the journal's end is found: that may take longer than a supervisor waits for an answer.
+        """
         super().init_device()
         raise_high_water_mark()
         self._stopping = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._thread: threading.Thread | None = None
+        self._work: _Work | None = None
         self._figures = Figures()
         self._growth: deque[tuple[float, int]] = deque(maxlen=_GROWTH_WINDOW)
         for name in ("State", "Status", *(field.name for field in fields(Figures))):
@@ -83,59 +96,76 @@ class Archiver(Device):
         try:
             if not data_dir:
                 raise ValueError("no data directory is known: set the property data_dir and call Init")
-            selection = Selection(self.attributes, self.excluded)
-            self._directory = Path(data_dir) / "journal" / self.get_name().lower()
-            self._journal = JournalWriter(self._directory)
-        except (OSError, ValueError) as error:
-            self.set_state(DevState.FAULT)
-            self.set_status(f"Nothing is archived: {error}")
+            self._selection = Selection(self.attributes, self.excluded)
+        except ValueError as error:
+            self._fault(error)
             return
-        self._ingest = Ingest(self._journal)
-        self._servers = WatchedServers(selection, self._ingest, os.environ.get("TANGO_HOST", ""))
-        damaged = self._journal.recovered.damaged
-        if damaged:
-            get_logger(device=self.get_name()).error("journal damaged", reason=f"kept in {', '.join(damaged)}")
-            self._ingest.mark(json.dumps({"what": "damaged", "files": damaged}).encode())
-        self._ingest.mark(json.dumps({"what": "start", "device": self.get_name(), "pid": os.getpid()}).encode())
-        self._threads = [
-            threading.Thread(target=run, name=f"{self.get_name()} {run.__name__}")
-            for run in (self._write, self._report)
-        ]
-        self._judge()
-        self._servers.start()
-        for thread in self._threads:
-            thread.start()
+        self._directory = Path(data_dir) / "journal" / self.get_name().lower()
+        self.set_state(DevState.INIT)
+        self.set_status(f"Looking for the end of the journal in {self._directory}.")
+        self._thread = threading.Thread(target=self._archive, name=f"{self.get_name()} archive")
+        self._thread.start()
 
     def delete_device(self) -> None:
         """Write what has arrived and close the journal: at exit and at Init."""
         self._stopping.set()
-        if self._threads:
+        if self._thread is not None:
             with tango.AutoTangoAllowThreads(self):
-                self._servers.stop()
-                for thread in self._threads:
-                    thread.join()
+                self._thread.join()
         super().delete_device()
 
-    def _write(self) -> None:
-        """Empty the sources into the journal until the device stops."""
+    def _fault(self, error: Exception) -> None:
+        self.set_state(DevState.FAULT)
+        self.set_status(f"Nothing is archived: {error}")
+
+    def _archive(self) -> None:
+        """Find the journal's end, then empty the sources into it until the device stops."""
         with tango.EnsureOmniThread():
             try:
-                next_s = time.monotonic()
-                while not self._stopping.is_set():
-                    self._ingest.step()
-                    next_s = max(next_s + PERIOD_S, time.monotonic())
-                    self._stopping.wait(next_s - time.monotonic())
-                self._ingest.close()
+                try:
+                    journal = JournalWriter(self._directory)
+                except (OSError, ValueError) as error:
+                    self._fault(error)
+                    push(self, {})
+                    return
+                self._write(self._begin(journal))
             except Exception as error:  # noqa: BLE001  the supervisor starts another archiver, whose gap rows tell
                 get_logger(device=self.get_name()).critical("archiving failed", reason=repr(error), exc_info=error)
                 os._exit(1)
 
-    def _report(self) -> None:
+    def _begin(self, journal: JournalWriter) -> _Work:
+        ingest = Ingest(journal)
+        servers = WatchedServers(self._selection, ingest, os.environ.get("TANGO_HOST", ""))
+        work = _Work(journal, ingest, servers)
+        damaged = journal.recovered.damaged
+        if damaged:
+            get_logger(device=self.get_name()).error("journal damaged", reason=f"kept in {', '.join(damaged)}")
+            ingest.mark(json.dumps({"what": "damaged", "files": damaged}).encode())
+        ingest.mark(json.dumps({"what": "start", "device": self.get_name(), "pid": os.getpid()}).encode())
+        self._judge(work)
+        self._work = work
+        return work
+
+    def _write(self, work: _Work) -> None:
+        reporter = threading.Thread(target=self._report, args=(work,), name=f"{self.get_name()} report")
+        reporter.start()
+        work.servers.start()
+        next_s = time.monotonic()
+        while not self._stopping.is_set():
+            work.ingest.step()
+            next_s = max(next_s + PERIOD_S, time.monotonic())
+            self._stopping.wait(next_s - time.monotonic())
+        work.servers.stop()
+        work.ingest.close()
+        reporter.join()
+
+    def _report(self, work: _Work) -> None:
         """Renew and push the device's figures until it stops."""
         with tango.EnsureOmniThread():
+            push(self, {})
             while not self._stopping.wait(REPORT_S):
-                self._figures = self._measure()
-                self._judge()
+                self._figures = self._measure(work)
+                self._judge(work)
                 push(self, asdict(self._figures))
                 self._write_report()
 
@@ -159,9 +189,9 @@ class Archiver(Device):
             new.write_text(json.dumps(report))
             new.replace(path)
 
-    def _measure(self) -> Figures:
-        ingest, journal = self._ingest, self._journal
-        states = [status.state for status in self._servers.status]
+    def _measure(self, work: _Work) -> Figures:
+        ingest, journal = work.ingest, work.journal
+        states = [status.state for status in work.servers.status]
         total, _, free = self._disk()
         room = free
         if self.max_size_gb:
@@ -190,9 +220,9 @@ class Archiver(Device):
         except OSError:
             return 1, 1, 0
 
-    def _judge(self) -> None:
+    def _judge(self, work: _Work) -> None:
         """Set State and Status from the figures."""
-        figures, ingest = self._figures, self._ingest
+        figures, ingest = self._figures, work.ingest
         if ingest.paused:
             self.set_state(DevState.FAULT)
             self.set_status(
@@ -200,21 +230,21 @@ class Archiver(Device):
                 f"is counted, {figures.lost} lost so far; archiving goes on by itself."
             )
             return
-        worries = self._worries()
+        worries = self._worries(work)
         if worries:
             self.set_state(DevState.ALARM)
             self.set_status("\n".join(worries))
             return
         self.set_state(DevState.RUNNING)
-        notes = f" ({self._servers.problem})" if self._servers.problem else ""
+        notes = f" ({work.servers.problem})" if work.servers.problem else ""
         self.set_status(
             f"Archiving {figures.attributes_archived} attributes, {figures.events_per_s:.1f} events/s{notes}."
         )
 
-    def _worries(self) -> list[str]:
-        figures, ingest = self._figures, self._ingest
+    def _worries(self, work: _Work) -> list[str]:
+        figures, ingest = self._figures, work.ingest
         worries: list[str] = []
-        if damaged := self._journal.recovered.damaged:
+        if damaged := work.journal.recovered.damaged:
             worries.append(
                 f"Commits of an earlier run were damaged, and are kept in {', '.join(damaged)}; see `archive verify`."
             )
@@ -229,7 +259,7 @@ class Archiver(Device):
         if figures.lag_s > LAG_ALARM_S:
             worries.append(f"What arrived in the last {figures.lag_s:.0f} s is not on the disk yet: the disk is slow.")
         if figures.attributes_failed:
-            first = next((s for s in self._servers.status if s.state in ("failed", "waiting")), None)
+            first = next((s for s in work.servers.status if s.state in ("failed", "waiting")), None)
             reason = f", first {first.name}: {first.reason}" if first else ""
             worries.append(f"{figures.attributes_failed} attributes are not archived{reason}.")
         if figures.hours_to_full < HOURS_ALARM:
@@ -239,11 +269,11 @@ class Archiver(Device):
     @command(dtype_out=(str,), doc_out="JSON, one text for each attribute: name, source, state, reason, rows, lost")
     def AttributeReport(self) -> list[str]:
         """Say of each wanted attribute how it is archived, or why not."""
-        if not self._threads:
+        if (work := self._work) is None:
             return []
         report: list[str] = []
-        for status in sorted(self._servers.status, key=lambda status: status.name):
-            rows, lost = self._ingest.counts(status.name)
+        for status in sorted(work.servers.status, key=lambda status: status.name):
+            rows, lost = work.ingest.counts(status.name)
             report.append(
                 json.dumps(
                     {

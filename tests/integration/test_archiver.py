@@ -1,6 +1,7 @@
 """The archiver as a process of its own, on real servers that live and die."""
 
 import json
+import os
 import resource
 import shutil
 import signal
@@ -9,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tango import DevState
 
 from archiver.maintenance import rebuild, verify
 from bandoneon.record import Kind, Row
@@ -39,6 +41,20 @@ def site(database: TangoDatabase) -> TangoDatabase:
 def gap(row: Row) -> tuple[str | None, int | None]:
     """Cause and count of a GAP row."""
     return row.text, row.i64
+
+
+def test_the_archiver_answers_while_it_looks_for_the_end_of_its_journal(site: TangoDatabase, tmp_path: Path) -> None:
+    """A long journal takes longer than a supervisor waits: the device is INIT meanwhile, and says so."""
+    segment = tmp_path / "journal" / ARCHIVER / f"{0:020d}.arrows"
+    segment.parent.mkdir(parents=True)
+    # it can be opened for reading only once somebody opens it for writing
+    os.mkfifo(segment)
+    with site.server("Archiver", "test_1", {"BANDONEON_DATA": str(tmp_path)}, wait_for=ARCHIVER):
+        device = site.device(ARCHIVER)
+        assert (device.state(), device.AttributeReport()) == (DevState.INIT, [])
+        assert "end of the journal" in device.status()
+        os.close(os.open(segment, os.O_WRONLY))
+        wait_until(lambda: device.state() == DevState.FAULT, 5, "what cannot be a journal is refused")
 
 
 def test_what_is_pushed_is_archived_and_shown(site: TangoDatabase, tmp_path: Path) -> None:
