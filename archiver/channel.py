@@ -4,24 +4,18 @@ A channel outlives its sources: it knows the last row of its attribute, and so w
 """
 
 import json
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from archiver.block import Block
+from archiver.checkpoint import Outage, Position, Standing, fingerprint
 from archiver.ledger import Account, Ledger
 from archiver.sources.base import Reading
 from bandoneon.record import READ, SET, AttributeDefinition, Columns, Kind, Quality, Row
 
 _JOINING_EVENTS: Final = 2
 """The first push after subscribing is sent twice."""
-
-
-class Outage(NamedTuple):
-    """Nothing is stored since `from_ns`; why, in the words of contracts.md's gap causes; how much, None = unknown."""
-
-    from_ns: int
-    cause: str
-    lost: int | None = None
 
 
 def gap_row(attr: int, outage: Outage, to_ns: int) -> Row:
@@ -50,15 +44,25 @@ def _in_order(readings: Sequence[Reading]) -> list[Reading]:
 class Channel:
     """The events of one attribute."""
 
-    def __init__(self, definition: AttributeDefinition, outage: Outage | None = None) -> None:
+    def __init__(self, definition: AttributeDefinition, before: Standing | None = None) -> None:
+        """`before`: how far the attribute was when the archiver ended last; None for a new one."""
         self.definition = definition
-        self.outage = outage
+        self.outage = before.outage if before else None
         self.failing = ""
         self._account: Account | None = None
-        self._last: tuple[int, Columns] | None = None
+        self._last_ns = before.time_ns if before else None
+        self._last_value: Columns | int | None = before.value if before else None
         self._joining = 0
         self._joined = False
         self._set: Columns | None = None
+
+    @property
+    def standing(self) -> Standing:
+        """How far the attribute is."""
+        return Standing(self._last_ns, self._last_fingerprint(), self.outage)
+
+    def _last_fingerprint(self) -> int | None:
+        return fingerprint(self._last_value) if isinstance(self._last_value, Columns) else self._last_value
 
     @property
     def incarnation(self) -> int:
@@ -73,7 +77,7 @@ class Channel:
     def leave(self, cause: str, now_ns: int) -> None:
         """The subscription ended: what comes next is behind a gap."""
         if self.outage is None:
-            self.outage = Outage(self._last[0] if self._last else now_ns, cause)
+            self.outage = Outage(self._since(now_ns), cause)
         elif self.outage.cause != cause:
             self.outage = self.outage._replace(lost=None)
 
@@ -83,7 +87,7 @@ class Channel:
         count = sum(not (reading.error or reading.missed) for reading in readings)
         self._account.lost += count
         if self.outage is None:
-            self.outage = Outage(self._last[0] if self._last else now_ns, "disk_full", 0)
+            self.outage = Outage(self._since(now_ns), "disk_full", 0)
         if self.outage.lost is not None:
             self.outage = self.outage._replace(lost=self.outage.lost + count)
         # what was written last is told again
@@ -100,6 +104,9 @@ class Channel:
             if len(readings) > 1 and not readings[1].missed:
                 # some pushes may be missing between the value read on subscribing and the first one that came
                 rows += self._end_outage(readings[1].time_ns)
+            elif self._repeats(readings[0]) and self.outage is not None and not self.outage.lost:
+                # what was stored last is still the newest there is
+                self.outage = None
             readings = _in_order(readings)
             self._joined = True
             self._joining = len(readings) + _JOINING_EVENTS
@@ -110,15 +117,17 @@ class Channel:
             if reading.error:
                 rows += self._error(reading, received_ns)
                 continue
-            if self._joining and self._repeats(reading):
-                account.duplicates += 1
-                continue
+            if self._joining:
+                self._joining -= 1
+                if self._repeats(reading):
+                    account.duplicates += 1
+                    continue
             rows += self._end_outage(reading.time_ns)
             self.failing = ""
             meta = (-1, account.incarnation, reading.time_ns, received_ns, reading.quality, kind)
             rows.append(Row(attr, READ, *meta, *reading.value))
             stored += 1
-            self._last = (reading.time_ns, reading.value)
+            self._last_ns, self._last_value = reading.time_ns, reading.value
             if reading.set_value is not None and not _same(reading.set_value, self._set):
                 self._set = reading.set_value
                 rows.append(Row(attr, SET, *meta, *reading.set_value))
@@ -127,8 +136,10 @@ class Channel:
 
     def _repeats(self, reading: Reading) -> bool:
         """Whether a reading is the last one once more."""
-        self._joining -= 1
-        return self._last is not None and self._last[0] == reading.time_ns and _same(self._last[1], reading.value)
+        return self._last_ns == reading.time_ns and self._last_fingerprint() == fingerprint(reading.value)
+
+    def _since(self, now_ns: int) -> int:
+        return now_ns if self._last_ns is None else self._last_ns
 
     def _error(self, reading: Reading, received_ns: int) -> list[Row]:
         """Return an ERROR row when the error is not the one there is already."""
@@ -150,17 +161,21 @@ class Channel:
 class StreamChannel:
     """The batches of one stream device: whole instruments, each counted by its own sequence numbers."""
 
-    def __init__(self, definition: AttributeDefinition, known: Sequence[Block]) -> None:
-        """`known`: the newest batch of each instrument that the journal has, from before this archiver's start."""
+    def __init__(self, definition: AttributeDefinition, known: Mapping[str, Position] = MappingProxyType({})) -> None:
+        """`known`: how far each instrument was when the archiver ended last."""
         self.definition = definition
         self.carried: dict[str, AttributeDefinition] = {}
-        self._last: dict[str, Block] = {block.device: block for block in known}
-        self._cause: dict[str, str] = {block.device: "archiver_down" for block in known}
+        self._last: dict[str, Position] = dict(known)
+
+    @property
+    def positions(self) -> dict[str, Position]:
+        """How far each instrument is."""
+        return self._last.copy()
 
     def leave(self, cause: str) -> None:
         """The subscription ended: what comes next may be behind a gap, as its numbers will tell."""
-        for device in self._last:
-            self._cause.setdefault(device, cause)
+        for device, position in self._last.items():
+            self._last[device] = position._replace(cause=position.cause or cause)
 
     def skip(self) -> None:
         """Batches could not be written, since the disk is full: their numbers will be missing."""
@@ -180,10 +195,11 @@ class StreamChannel:
                 continue
             if before is not None and (missing or not same_run):
                 count = block.rows_before - before.rows_end if same_run else None
-                cause = self._cause.get(block.device, "overflow" if same_run else "restart")
+                cause = before.cause or ("overflow" if same_run else "restart")
                 rows += self._gaps(block, Outage(before.last_ns, cause, count))
-            self._cause.pop(block.device, None)
-            self._last[block.device] = block
+            self._last[block.device] = Position(
+                block.device, block.incarnation, block.seq, block.rows_end, block.last_ns
+            )
             meta = (block.seq, block.incarnation, block.last_ns, received_ns, Quality.VALID, Kind.STREAM)
             rows.append(Row(self.definition.id, READ, *meta, i64=block.rows, payload=block.payload))
         return rows

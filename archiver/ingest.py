@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Final
 
-from archiver.channel import Channel, Outage, StreamChannel
+from archiver.channel import Channel, StreamChannel
+from archiver.checkpoint import Checkpoint, Position, Standing
 from archiver.journal import JournalWriter
 from archiver.ledger import Ledger
 from archiver.sources.base import BlockSource, Source
@@ -59,6 +60,10 @@ class Ingest:
         self._notes: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lanes: dict[str, _Lane] = {}
         self._streams: dict[str, _StreamLane] = {}
+        recovered = journal.recovered
+        by_events = [one.id for one in recovered.definitions.values() if one.stream is None]
+        self._before = recovered.checkpoint.interrupted(by_events)
+        journal.checkpoint = self._checkpoint
         self._ids = {definition.name: definition.id for definition in journal.definitions.values()}
         self._next_ledger_ns = time.time_ns() + round(LEDGER_PERIOD_S * 1e9)
         self._retry_ns = 0
@@ -136,7 +141,7 @@ class Ingest:
         for name in [*self._lanes, *self._streams]:
             self._detach(name, "archiver_down")
         self._retry_ns = 0
-        self._commit(time.time_ns())
+        self._commit(time.time_ns(), last=True)
         self._journal.close()
 
     def _take_notes(self) -> None:
@@ -147,11 +152,11 @@ class Ingest:
                 return
             note()
 
-    def _commit(self, now_ns: int) -> bool:
+    def _commit(self, now_ns: int, *, last: bool = False) -> bool:
         if self.paused and now_ns < self._retry_ns:
             return False
         try:
-            number = self._journal.commit()
+            number = self._journal.commit(last=last)
         except OSError as error:
             self.paused = error.strerror or str(error)
             self._retry_ns = now_ns + round(RETRY_S * 1e9)
@@ -174,18 +179,19 @@ class Ingest:
         self._journal.define(stated, time.time_ns())
         return stated
 
-    def _last_run(self, number: int) -> Outage | None:
-        """The outage an attribute is in since the archiver ran last; None if it had no row then."""
-        recovered = self._journal.recovered
-        if number not in recovered.definitions:
-            return None
-        return Outage(recovered.last_ns.get(number, recovered.ended_ns), "archiver_down")
+    def _checkpoint(self, now_ns: int) -> Row:
+        """Return the row that says where everything stands; what has not come since the start is as it was then."""
+        attributes: dict[int, Standing] = self._before.attributes.copy()
+        streams: dict[int, dict[str, Position]] = self._before.streams.copy()
+        attributes |= {lane.channel.definition.id: lane.channel.standing for lane in self._lanes.values()}
+        streams |= {lane.channel.definition.id: lane.channel.positions for lane in self._streams.values()}
+        return Checkpoint(attributes, streams).to_row(now_ns)
 
     def _attach(self, definition: AttributeDefinition, source: Source, incarnation: int) -> None:
         stated = self._define(definition)
         lane = self._lanes.get(stated.name)
         if lane is None:
-            lane = self._lanes[stated.name] = _Lane(Channel(stated, self._last_run(stated.id)))
+            lane = self._lanes[stated.name] = _Lane(Channel(stated, self._before.attributes.get(stated.id)))
         if lane.source is not None:
             self._detach(stated.name, "unsubscribed")
         lane.channel.definition = stated
@@ -198,7 +204,7 @@ class Ingest:
         stated = self._define(batch)
         lane = self._streams.get(stated.name)
         if lane is None:
-            known = [block for (attr, _), block in self._journal.recovered.blocks.items() if attr == stated.id]
+            known = self._before.streams.get(stated.id, {})
             lane = self._streams[stated.name] = _StreamLane(StreamChannel(stated, known))
         if lane.source is not None:
             self._detach(stated.name, "unsubscribed")

@@ -216,10 +216,10 @@ def test_a_second_writer_is_refused(tmp_path: Path) -> None:
 
 def test_recovery_knows_the_newest_reading_of_each_attribute(tmp_path: Path) -> None:
     """From there the next run's gaps begin."""
-    write(tmp_path, [row(1), row(5), row(3, attr=1)], [row(4, attr=1)])
+    write(tmp_path, [row(1), row(3, attr=1), row(5)], [row(4, attr=1)])
     recovered = recover(tmp_path)
-    assert recovered.last_ns == {0: 5, 1: 4}
-    assert recovered.ended_ns == 6
+    assert {number: one.time_ns for number, one in recovered.checkpoint.attributes.items()} == {0: 5, 1: 4}
+    assert recovered.checkpoint.ended_ns == 6
 
 
 def test_a_commit_that_does_not_fit_on_the_disk_is_written_when_there_is_room(tmp_path: Path) -> None:

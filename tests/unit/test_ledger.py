@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.block import Block
-from archiver.channel import Channel, Outage, StreamChannel
+from archiver.block import Block, open_block
+from archiver.channel import Channel, StreamChannel
+from archiver.checkpoint import Outage, Position, Standing
 from archiver.ingest import Ingest
 from archiver.journal import JournalWriter, segment_paths
 from archiver.ledger import Account, Ledger, read_ledger_row
@@ -37,7 +40,7 @@ def failed(reason: str, time_ns: int) -> Reading:
 
 def joined(outage: Outage | None = None) -> tuple[Channel, Account]:
     """A channel that has just been subscribed."""
-    channel, account = Channel(DEFINITION, outage), Account(0, 1)
+    channel, account = Channel(DEFINITION, Standing(outage=outage)), Account(0, 1)
     channel.join(account)
     return channel, account
 
@@ -110,6 +113,17 @@ def test_an_archiver_that_starts_again_knows_since_when() -> None:
     assert row.time_ns == 8
 
 
+def test_what_was_stored_last_and_is_still_the_newest_is_no_gap() -> None:
+    """An archiver that starts again, or subscribes again, reads the value it has already: nothing is missing."""
+    channel, _ = joined()
+    channel.rows([reading(1), reading(2, math.nan)], 9)
+    channel.leave("archiver_down", 50)
+    again = Channel(DEFINITION, channel.standing)
+    again.join(Account(0, 1))
+    assert again.rows([reading(2, math.nan)], 60) == []
+    assert told(again.rows([reading(70)], 70)) == [(Kind.DOUBLE, 70)]
+
+
 def test_errors_are_written_when_they_begin() -> None:
     """One ERROR row for the same error again and again; another one, or the same after a reading, is told."""
     channel, account = joined()
@@ -139,9 +153,29 @@ def block(seq: int, incarnation: int = 1, rows: int = 2, rows_before: int | None
     return Block("lab/daq/1", incarnation, seq, rows, before, seq * 10, seq * 10 + 1, b"x")
 
 
-def streamed(known: Sequence[Block] = ()) -> tuple[StreamChannel, Ledger]:
+def stream_batch(seq: int, **changed: Any) -> Block:
+    """A batch of two rows, as it comes from a stream device."""
+    return open_block(batch_bytes(seq, **changed))
+
+
+def batch_bytes(seq: int, *, incarnation: int = 1, times: Sequence[int | None] | None = None) -> bytes:
+    """Its bytes."""
+    metadata = {"device": "lab/daq/1", "incarnation": str(incarnation), "seq": str(seq), "rows_before": str(2 * seq)}
+    columns = {
+        "time_ns": pa.array([10 * seq, 10 * seq + 1] if times is None else times, pa.int64()),
+        "voltage": pa.array([1.0, 2.0]),
+        "voltage__quality": pa.array([0, 0], pa.uint8()),
+    }
+    table = pa.table(columns, metadata=metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def streamed(*known: Position) -> tuple[StreamChannel, Ledger]:
     """A channel of batches that carry the voltage."""
-    channel = StreamChannel(BATCH, known)
+    channel = StreamChannel(BATCH, {position.device: position for position in known})
     channel.carried[VOLTAGE.name] = VOLTAGE
     return channel, Ledger()
 
@@ -159,7 +193,7 @@ def test_missing_batches_are_a_gap_of_known_size() -> None:
 
 def test_a_new_run_of_a_stream_begins_at_zero() -> None:
     """What the old run had not sent is unknown; batches the new one made before it was heard are counted."""
-    channel, ledger = streamed([block(7)])
+    channel, ledger = streamed(Position("lab/daq/1", 1, 7, 16, 71, "archiver_down"))
     channel.leave("server_down")
     rows = channel.rows([block(2, incarnation=2)], 9, ledger)
     assert [(row.kind, row.i64, row.text) for row in rows] == [
@@ -223,6 +257,54 @@ def test_a_journal_that_cannot_be_written_pauses_counts_and_resumes(tmp_path: Pa
 def full(*_: object) -> int:
     """A write to a full disk."""
     raise OSError(28, "No space left on device")
+
+
+def test_batches_are_counted_over_every_restart(tmp_path: Path) -> None:
+    """Also over a run in which the stream sent nothing: the gap is as long, and as large, as what is missing."""
+    for seqs in ([0, 1], [1], [1], [], [7]):
+        ingest, stream = Ingest(JournalWriter(tmp_path)), Queue()
+        ingest.attach_stream(replace(BATCH, id=-1), [replace(VOLTAGE, id=-1, stream=None)], stream)
+        stream.waiting = [stream_batch(seq) for seq in seqs]
+        ingest.step()
+        ingest.close()
+    journal = Written(tmp_path)
+    assert [row.counter for row in journal.of_kind(BATCH.name, Kind.STREAM)] == [0, 1, 7]
+    (gap,) = journal.of_kind(VOLTAGE.name, Kind.GAP)
+    assert (gap.time_ns, gap.received_ns, gap.i64, gap.text) == (11, 70, 10, "archiver_down")
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_an_outage_is_as_long_as_it_was_over_every_restart(tmp_path: Path, *, ends_well: bool) -> None:
+    """A server that is down over two restarts of the archiver: one gap, from its last reading on."""
+    for round_ in range(4):
+        ingest, source = Ingest(JournalWriter(tmp_path)), Queue()
+        if round_ in (0, 3):
+            ingest.attach(replace(DEFINITION, id=-1), source, round_)
+            source.waiting = [reading(10 + round_)]
+            ingest.step()
+        ingest.mark(b'{"what": "start"}')
+        if round_ == 0:
+            ingest.detach(DEFINITION.name, "server_down")
+        ingest.step()
+        if ends_well:
+            ingest.close()
+        else:
+            ingest._journal.close()
+    (gap,) = Written(tmp_path).of_kind(DEFINITION.name, Kind.GAP)
+    cause = "server_down" if ends_well else "archiver_down"
+    assert (gap.time_ns, gap.received_ns, gap.i64, gap.text) == (10, 13, None, cause)
+
+
+def test_a_restarted_ingest_does_not_store_the_last_reading_again(tmp_path: Path) -> None:
+    """Neither it nor an empty gap before it, when the attribute has not changed since."""
+    for _ in range(3):
+        ingest, source = Ingest(JournalWriter(tmp_path)), Queue()
+        ingest.attach(replace(DEFINITION, id=-1), source, 1)
+        source.waiting = [reading(5)]
+        ingest.step()
+        ingest.close()
+    journal = Written(tmp_path)
+    assert (journal.values(DEFINITION.name), journal.of_kind(DEFINITION.name, Kind.GAP)) == ([5], [])
 
 
 def test_a_restarted_ingest_keeps_ids_and_epochs(tmp_path: Path) -> None:
