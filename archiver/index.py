@@ -2,7 +2,7 @@
 head. Only a hint: a journal without it, or with a damaged one, reads the same, more slowly.
 
 `<first commit:020d>.index` holds little-endian entries of 33 bytes: commit u64, offset u64 of its first byte, crc u32
-of the chain before it, received_ns i64 of its newest row, flags u8, crc32 u32 of these 29 bytes. Every commit with
+of the chain before it, received_ns i64 of its oldest row, flags u8, crc32 u32 of these 29 bytes. Every commit with
 flags has an entry, and one commit in about every 64 KiB. It is never synced: what a power cut leaves of it is used up
 to the first entry that is not whole. Pure.
 """
@@ -25,7 +25,7 @@ _CHECK: Final = struct.Struct("<I")
 
 
 class Entry(NamedTuple):
-    """Where a commit begins (bytes), the chained CRC-32 before it, when it was received (ns since 1970), its flags."""
+    """Where a commit begins (bytes), the chained CRC-32 before it, when its oldest row was received (ns), its flags."""
 
     commit: int
     offset: int

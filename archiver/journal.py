@@ -54,6 +54,9 @@ CHECKPOINT_PERIOD_S: Final = 60.0
 
 _EMPTY: Final = pa.RecordBatch.from_arrays([pa.array([], column.type) for column in SCHEMA], schema=SCHEMA)
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
+_TIMELESS: Final = (Kind.GAP, Kind.DEFINE, Kind.MARK)
+"""Rows whose `received_ns` is not when something was received."""
+
 _NS_PER_DAY: Final = 86_400 * 10**9
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -284,7 +287,8 @@ class JournalWriter:
         if has_checkpoint(rows):
             flags |= CHECKPOINT
             self._next_checkpoint_ns = now_ns + round(CHECKPOINT_PERIOD_S * 1e9)
-        cast("IndexWriter", self._index).add(Entry(self.next_commit, self._end, self._crc, now_ns, flags))
+        received_ns = min((row.received_ns for row in rows if row.kind not in _TIMELESS), default=now_ns)
+        cast("IndexWriter", self._index).add(Entry(self.next_commit, self._end, self._crc, received_ns, flags))
         self._end += len(data)
         self.size_bytes += len(data)
         self._crc = crc

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,10 +29,10 @@ from archiver.segments import (
     Missing,
     Segment,
     archivers,
+    concerning,
     first_commit_of,
     in_words,
     journal_of,
-    list_segments,
     read_through,
 )
 from archiver.series import Gap, Series, Unfolder, Wanted, element_dtype, is_encoded, rank, words
@@ -209,6 +209,16 @@ class _Asked:
     stop_ns: int | None
     around: bool
 
+    @property
+    def earliest_ns(self) -> int | None:
+        """What was received before that is not asked for."""
+        return None if self.start_ns is None else self.start_ns - SLACK_NS
+
+    @property
+    def latest_ns(self) -> int | None:
+        """What was received after that is not asked for."""
+        return None if self.stop_ns is None else self.stop_ns + SLACK_NS
+
     def wants(self, definition: AttributeDefinition) -> bool:
         return any(fnmatch.fnmatchcase(definition.name, pattern) for pattern in self.patterns)
 
@@ -234,20 +244,13 @@ def _collect(data_dir: Path, asked: _Asked, warn: Callable[[str], None]) -> dict
 
 def _collect_one(journal: Path, asked: _Asked, found: dict[str, _Found], missing: list[Missing]) -> set[str]:
     """Read one journal into `found`, only the segments that can matter; return the names of all its attributes."""
-    segments = list_segments(journal)
+    segments, (first, last) = concerning(journal, asked.earliest_ns, asked.latest_ns)
     if not segments:
         return set()
-    first, last = 0, len(segments)
-    if asked.start_ns is not None:
-        earlier = takewhile(lambda segment: segment.begin_ns <= cast("int", asked.start_ns) - SLACK_NS, segments)
-        first = max(0, sum(1 for _ in earlier) - 1)
-    if asked.stop_ns is not None:
-        while last > first + 1 and segments[last - 1].begin_ns > asked.stop_ns + SLACK_NS:
-            last -= 1
     expected = None if first else first_commit_of(journal)
     definitions = _read(_Part(segments, first, last, expected), asked.wants, found, missing)
     if last < len(segments):
-        # every segment begins with all definitions: the newest knows the most names
+        # the newest segment knows the most names
         definitions |= segments[-1].definitions()
     mine = {definition.name: definition for definition in definitions.values() if asked.wants(definition)}
     for name, definition in mine.items():
@@ -297,7 +300,7 @@ def _read(
     part: _Part, wants: Wanted, found: dict[str, _Found], missing: list[Missing]
 ) -> dict[int, AttributeDefinition]:
     """Add what a part of a journal says of the wanted attributes; return all definitions in it."""
-    unfolder = Unfolder(wants)
+    unfolder = Unfolder(wants, part.segments[part.first].in_force().values())
     tables = (commit.table for commit in part.commits(missing))
     while batches := list(islice(tables, COMMITS_AT_ONCE)):
         for item in unfolder.unfold(pa.concat_batches(batches)).items:

@@ -8,11 +8,16 @@ The only place where projections and queries touch the journal's files; reading 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
-from archiver.journal import Commit, definitions_in, read_segment, segment_paths
+from archiver.commits import Commit, definitions_in, first_commit, open_at, segment_paths
+from archiver.index import read_index
 from archiver.series import newest_ns
 from bandoneon.record import AttributeDefinition
+
+PART_BYTES = 8 << 20
+"""Of a long segment so much is read at once when looking back for a value."""
 
 
 def archivers(data_dir: Path) -> list[str]:
@@ -28,24 +33,40 @@ def journal_of(data_dir: Path, archiver: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file of a journal; `begin_ns` is when its first commit was sealed, about."""
+    """One file of a journal, or commits `begin` to before `end` of one; `begin_ns` is when the first was sealed, about.
+
+    None: from its first, to its last.
+    """
 
     path: Path
     begin_ns: int = 0
+    begin: int | None = None
+    end: int | None = None
 
     @property
     def first_commit(self) -> int:
         """Number of its first commit."""
-        return int(self.path.stem)
+        return first_commit(self.path) if self.begin is None else self.begin
 
     def commits(self) -> Iterator[Commit]:
         """Read its whole commits."""
-        return read_segment(self.path)
+        reader, _ = open_at(self.path, self.first_commit)
+        if reader.next < self.first_commit or reader.next == self.end:
+            return
+        for commit in reader.commits():
+            yield commit
+            if reader.next == self.end:
+                return
+
+    def in_force(self) -> dict[int, AttributeDefinition]:
+        """Read the definitions in force before its first commit; none at the head of a file, which restates them."""
+        return {} if self.begin is None else open_at(self.path, self.begin)[1]
 
     def definitions(self) -> dict[int, AttributeDefinition]:
         """Read the definitions that it begins with: all that were in force."""
         first = next(self.commits(), None)
-        return {} if first is None else {one.id: one for one in definitions_in(first.table)}
+        stated = [] if first is None else definitions_in(first.table)
+        return self.in_force() | {one.id: one for one in stated}
 
 
 def received_ns(commit: Commit) -> int:
@@ -62,6 +83,45 @@ def list_segments(journal: Path) -> list[Segment]:
         if first is not None:
             found.append(Segment(path, received_ns(first)))
     return found
+
+
+def _split(segment: Segment, start_ns: int | None, stop_ns: int | None) -> list[Segment]:
+    """Divide a whole segment, as far as its index tells where, so that little has to be read of an interval.
+
+    What was received from `start_ns` to `stop_ns` begins and ends a part, about; others are of `PART_BYTES`.
+    """
+    entries = [entry for entry in read_index(segment.path) if entry.commit > segment.first_commit]
+    at_start = [entry for entry in entries if start_ns is not None and entry.received_ns <= start_ns][-1:]
+    at_stop = [entry for entry in entries if stop_ns is not None and entry.received_ns > stop_ns][:1]
+    size = {entry.offset // PART_BYTES: entry for entry in reversed(entries) if entry.offset >= PART_BYTES}
+    cuts = sorted({*at_start, *at_stop, *size.values()})
+    begins = [(segment.begin_ns, None), *((cut.received_ns, cut.commit) for cut in cuts)]
+    ends = [*(cut.commit for cut in cuts), None]
+    return [Segment(segment.path, begin_ns, begin, end) for (begin_ns, begin), end in zip(begins, ends, strict=True)]
+
+
+def concerning(journal: Path, start_ns: int | None, stop_ns: int | None) -> tuple[list[Segment], tuple[int, int]]:
+    """Return a journal in parts, oldest first, and which of them, from first to before last, concern an interval.
+
+    They hold all that was received from `start_ns` to `stop_ns` (None: from the beginning, to the end).
+    """
+    whole = list_segments(journal)
+    first, last = _range(whole, start_ns, stop_ns)
+    parts: list[Segment] = []
+    for number, segment in enumerate(whole):
+        parts += _split(segment, start_ns, stop_ns) if number in (first, last - 1) else [segment]
+    return parts, _range(parts, start_ns, stop_ns)
+
+
+def _range(segments: list[Segment], start_ns: int | None, stop_ns: int | None) -> tuple[int, int]:
+    first, last = 0, len(segments)
+    if start_ns is not None:
+        earlier = takewhile(lambda segment: segment.begin_ns <= start_ns, segments)
+        first = max(0, sum(1 for _ in earlier) - 1)
+    if stop_ns is not None:
+        while last > first + 1 and segments[last - 1].begin_ns > stop_ns:
+            last -= 1
+    return first, last
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,15 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import polars as pl
 import pytest
 
 from archiver import query as module
+from archiver.commits import SegmentReader
+from archiver.index import index_path
 from archiver.journal import read_segment, segment_paths
 from archiver.maintenance import ArchiveError, rebuild, verify
 from archiver.query import FORMATS, QueryError, definitions, query, write
@@ -71,6 +74,53 @@ def test_only_segments_of_the_interval_are_read(data: tuple[Path, Journal], monk
     assert frame.height == 5
     heads = 10
     assert len(read) <= heads + 2
+
+
+def test_only_a_part_of_a_long_segment_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every question has the answer it has without the index, and the last seconds do not cost reading all of it."""
+    monkeypatch.setattr("archiver.index._SPACING_BYTES", 1)
+    monkeypatch.setattr("archiver.segments.PART_BYTES", 100_000)
+    monkeypatch.setattr(module, "SLACK_NS", SECOND)
+    with Journal(tmp_path) as journal:
+        journal.define(POWER, unit="W")
+        journal.define(STATE, Kind.STATE)
+        for second in range(200):
+            if second == 120:
+                journal.define(POWER, unit="mW")
+            journal.read(POWER, NOON + second * SECOND, float(second))
+            if second == 10:
+                journal.read(STATE, NOON + second * SECOND, 6)
+            journal.commit()
+    questions: list[dict[str, int | bool]] = [
+        {"start_ns": NOON + 195 * SECOND},
+        {"start_ns": NOON + 50 * SECOND, "stop_ns": NOON + 60 * SECOND},
+        {"start_ns": NOON + 50 * SECOND, "stop_ns": NOON + 60 * SECOND, "every_s": 1},
+        {"start_ns": NOON + 110 * SECOND, "stop_ns": NOON + 130 * SECOND, "gaps": True},
+        {"stop_ns": NOON + 5 * SECOND},
+        {"at_ns": NOON + 150 * SECOND},
+        {},
+    ]
+    read: list[int] = []
+    next_commit = SegmentReader._next_commit
+
+    def counted(*arguments: Any) -> Any:
+        read.append(1)
+        return next_commit(*arguments)
+
+    monkeypatch.setattr(SegmentReader, "_next_commit", counted)
+    answers: list[pl.DataFrame] = []
+    costs: list[int] = []
+    for question in questions:
+        answers.append(query(tmp_path, [POWER, STATE], **question, warn=lambda _: None))
+        costs.append(len(read))
+        read.clear()
+    (segment,) = segment_paths(journal.directory)
+    index_path(segment).unlink()
+    for question, answer in zip(questions, answers, strict=True):
+        assert query(tmp_path, [POWER, STATE], **question, warn=lambda _: None).equals(answer), question
+    assert costs[0] < 20
+    assert costs[1] < 30
+    assert answers[0]["value"].to_list() == ["195.0", "196.0", "197.0", "198.0", "199.0"]
 
 
 def test_a_device_whose_clock_is_ahead_hides_nothing(tmp_path: Path) -> None:
