@@ -163,7 +163,12 @@ class Archiver(Device):
         """Renew and push the device's figures until it stops."""
         with tango.EnsureOmniThread():
             push(self, {})
+            said: set[str] = set()
             while not self._stopping.wait(REPORT_S):
+                for name, reason in work.ingest.refusals.copy().items():
+                    if name not in said:
+                        said.add(name)
+                        get_logger(device=self.get_name()).error("not stored", attribute=name, reason=reason)
                 self._figures = self._measure(work)
                 self._judge(work)
                 push(self, asdict(self._figures))
@@ -252,6 +257,9 @@ class Archiver(Device):
             worries.append(
                 f"{figures.lost} readings were lost since the start; `archive status` says of which attributes."
             )
+        if ingest.refused:
+            name, reason = next(iter(ingest.refusals.items()))
+            worries.append(f"{ingest.refused} events could not be stored, first of {name}: {reason}.")
         if ingest.overflows:
             worries.append(
                 f"Tango dropped events {ingest.overflows} times since the start; the gaps are in the archive."

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from archiver.block import Block, open_block
 from archiver.channel import Channel, StreamChannel
 from archiver.checkpoint import Checkpoint, Position, Standing
 from archiver.journal import JournalWriter
@@ -53,6 +54,9 @@ class Ingest:
         self.rows = 0
         self.commits = 0
         self.overflows = 0
+        self.refused = 0
+        self.refusals: dict[str, str] = {}
+        """Why something of an attribute or `batch` could not be stored, by name: the first reason."""
         self.covered_ns = time.time_ns()
         self.events_per_s = 0.0
         self._journal = journal
@@ -163,6 +167,10 @@ class Ingest:
             return False
         self.paused = ""
         self.commits += number is not None
+        if self._journal.refused:
+            self.refused += self._journal.refused
+            self._journal.refused = 0
+            self.refusals.setdefault("rows", self._journal.refusal)
         return True
 
     def _define(self, definition: AttributeDefinition) -> AttributeDefinition:
@@ -240,26 +248,49 @@ class Ingest:
             self._journal.append(self._ledger.close(stream.channel.definition.id, now_ns))
 
     def _drain(self, lane: _Lane, now_ns: int) -> None:
-        readings = lane.source.take() if lane.source is not None else ()
-        if not readings:
+        if lane.source is None:
             return
-        self.overflows += sum(reading.missed for reading in readings)
-        if self.paused:
-            lane.channel.skip(readings, now_ns)
+        try:
+            readings = lane.source.take()
+            if not readings:
+                return
+            self.overflows += sum(reading.missed for reading in readings)
+            if self.paused:
+                lane.channel.skip(readings, now_ns)
+                return
+            rows = lane.channel.rows(readings, now_ns)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other attributes go on
+            self._refuse(lane.channel.definition.name, error)
+            lane.channel.leave("overflow", now_ns)
             return
-        rows = lane.channel.rows(readings, now_ns)
         self._journal.append(rows)
         lane.rows += len(rows)
         self.rows += len(rows)
 
     def _drain_stream(self, lane: _StreamLane, now_ns: int) -> None:
-        blocks = lane.source.take() if lane.source is not None else ()
-        if not blocks:
+        if lane.source is None:
             return
-        if self.paused:
-            lane.channel.skip()
+        name = lane.channel.definition.name
+        blocks: list[Block] = []
+        try:
+            for payload in lane.source.take():
+                try:
+                    blocks.append(open_block(payload))
+                except ValueError as error:
+                    # the number of the next batch tells what is missing
+                    self._refuse(name, error)
+            if self.paused:
+                lane.channel.skip()
+                return
+            rows = lane.channel.rows(blocks, now_ns, self._ledger)
+        except Exception as error:  # noqa: BLE001  whatever it is, the other streams go on
+            self._refuse(name, error)
             return
-        rows = lane.channel.rows(blocks, now_ns, self._ledger)
         self._journal.append(rows)
         lane.rows += len(rows)
         self.rows += sum(row.i64 or 0 for row in rows if row.kind == Kind.STREAM)
+
+    def _refuse(self, name: str, error: Exception) -> None:
+        """Count something that cannot be stored, and keep the first reason for saying it."""
+        self.refused += 1
+        self.refusals.setdefault(name, str(error) or type(error).__name__)

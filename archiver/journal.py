@@ -54,6 +54,9 @@ CHECKPOINT_PERIOD_S: Final = 60.0
 
 _EMPTY: Final = pa.RecordBatch.from_arrays([pa.array([], column.type) for column in SCHEMA], schema=SCHEMA)
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
+_UNFIT: Final = (pa.ArrowException, ValueError, TypeError, OverflowError)
+"""What Arrow raises for a value that does not fit its column."""
+
 _TIMELESS: Final = (Kind.GAP, Kind.DEFINE, Kind.MARK)
 """Rows whose `received_ns` is not when something was received."""
 
@@ -201,6 +204,9 @@ class JournalWriter:
             raise
         self.checkpoint: Callable[[int], Row] | None = None
         """Makes a checkpoint row at a time (ns); set by whoever knows where everything stands."""
+        self.refused = 0
+        """Rows left out because a number in them does not fit its column; `refusal` says which came last."""
+        self.refusal = ""
         self.definitions = dict(self.recovered.definitions)
         self.size_bytes = sum(path.stat().st_size for path in segment_paths(directory))
         self._stated = dict(self.definitions)
@@ -269,7 +275,7 @@ class JournalWriter:
         self._stream = pa.ipc.new_stream(cast("Any", pa.PythonFile(self._buffer, mode="w")), SCHEMA, options=_OPTIONS)
 
     def _write(self, rows: list[Row], now_ns: int) -> None:
-        self._stream.write_batch(_record_batch(rows))
+        self._stream.write_batch(self._encoded(rows))
         content = self._buffer.take()
         crc = zlib.crc32(content, self._crc)
         numbers = {"commit": self.next_commit, "length": len(content), "crc32": crc}
@@ -292,6 +298,22 @@ class JournalWriter:
         self._end += len(data)
         self.size_bytes += len(data)
         self._crc = crc
+
+    def _encoded(self, rows: list[Row]) -> pa.RecordBatch:
+        """Return rows as Arrow has them; without those that do not fit, which else would keep all from being stored."""
+        try:
+            return _record_batch(rows)
+        except _UNFIT:
+            fit: list[Row] = []
+            for row in rows:
+                try:
+                    _record_batch([row])
+                    fit.append(row)
+                except _UNFIT as error:
+                    self.refused += 1
+                    self.refusal = f"attribute {row.attr}: {error}"
+            rows[:] = fit
+            return _record_batch(rows)
 
     def _abandon_segment(self) -> None:
         """After a failed write: cut the segment back to its last seal, and never write to it again."""
@@ -349,6 +371,8 @@ class _Buffer:
 
 
 def _record_batch(rows: list[Row]) -> pa.RecordBatch:
+    if not rows:
+        return _EMPTY
     columns = zip(*rows, strict=True)
     arrays = [pa.array(column, column_type.type) for column, column_type in zip(columns, SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from archiver.block import Block
 from bandoneon.record import NO_VALUE, Columns, Quality
 
 
@@ -42,8 +41,8 @@ class BlockSource(Protocol):
 
     name: str
 
-    def take(self) -> Sequence[Block]:
-        """Return what came since the last call, oldest first; never waits."""
+    def take(self) -> Sequence[bytes]:
+        """Return the batches that came since the last call, oldest first, as they came; never waits."""
         ...
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ class PullSource:
             return failure(event.errors)
         try:
             return self._decode(event.attr_value)
-        except (TypeError, ValueError, OverflowError) as error:
+        except Exception as error:  # noqa: BLE001  one event that is not understood keeps no other from being stored
             # it does not fit the definition: the attribute has changed, and that is noticed within seconds
             text = error_text(
                 [("Archiver_ValueNotUnderstood", str(error), PullSource.name, int(tango.ErrSeverity.ERR))]

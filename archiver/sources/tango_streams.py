@@ -4,11 +4,10 @@ Each batch carries its instrument, run and sequence number, so nothing is lost o
 batch").
 """
 
-from typing import Any, Final
+from typing import Final
 
 import tango
 
-from archiver.block import Block, open_block
 from bandoneon.tangolink.subscription import PullQueue
 
 ATTRIBUTE: Final = "batch"
@@ -20,35 +19,19 @@ class StreamSource:
     """The batches of one stream device. Raises DevFailed when the server refuses the subscription."""
 
     name = "tango_streams"
-    problem: str
-    """What is wrong with the last event, "" when nothing is."""
 
     def __init__(self, proxy: tango.DeviceProxy) -> None:
-        self.problem = ""
         self._queue = PullQueue(proxy, ATTRIBUTE, tango.EventType.ARCHIVE_EVENT)
 
-    def take(self) -> list[Block]:
-        """Return the batches that came since the last call."""
-        blocks = [self._block(event) for event in self._queue.take()]
-        return [block for block in blocks if block is not None]
+    def take(self) -> list[bytes]:
+        """Return the batches that came since the last call.
+
+        Errors and events without a value are left out: if something is missing, the number of the next batch tells.
+        """
+        values = [event.attr_value.value for event in self._queue.take() if not event.err]
+        # empty: nothing was pushed yet
+        return [value[1] for value in values if value is not None and value[1]]
 
     def close(self) -> None:
         """Unsubscribe."""
         self._queue.close()
-
-    def _block(self, event: Any) -> Block | None:
-        if event.err:
-            # if something is missing, the number of the next batch tells
-            self.problem = str(event.errors[0].desc)
-            return None
-        payload = event.attr_value.value[1]
-        if not payload:
-            # nothing was pushed yet
-            return None
-        try:
-            block = open_block(payload)
-        except ValueError as error:
-            self.problem = str(error)
-            return None
-        self.problem = ""
-        return block

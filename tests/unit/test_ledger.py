@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,7 +226,7 @@ def test_a_journal_that_cannot_be_written_pauses_counts_and_resumes(tmp_path: Pa
     ingest.attach(replace(DEFINITION, id=-1), source, 1)
     ingest.attach_stream(replace(BATCH, id=-1), [replace(VOLTAGE, id=-1, stream=None)], stream)
 
-    def step(readings: Sequence[Reading], blocks: Sequence[Block] = ()) -> None:
+    def step(readings: Sequence[Reading], blocks: Sequence[bytes] = ()) -> None:
         source.waiting += readings
         stream.waiting += blocks
         ingest.step()
@@ -237,13 +237,13 @@ def test_a_journal_that_cannot_be_written_pauses_counts_and_resumes(tmp_path: Pa
         patch.setattr(os, "write", full)
         step([reading(2)])
         assert ingest.paused == "No space left on device"
-        step([reading(3), reading(4)], [block(0)])
-        step([reading(5)], [block(1)])
+        step([reading(3), reading(4)], [batch_bytes(0)])
+        step([reading(5)], [batch_bytes(1)])
         assert ingest.lost == 3
         patch.undo()
         step([])
         assert ingest.paused == ""
-    step([reading(6)], [block(2)])
+    step([reading(6)], [batch_bytes(2)])
     ingest.close()
     assert source.closed
     journal = Written(tmp_path)
@@ -264,7 +264,7 @@ def test_batches_are_counted_over_every_restart(tmp_path: Path) -> None:
     for seqs in ([0, 1], [1], [1], [], [7]):
         ingest, stream = Ingest(JournalWriter(tmp_path)), Queue()
         ingest.attach_stream(replace(BATCH, id=-1), [replace(VOLTAGE, id=-1, stream=None)], stream)
-        stream.waiting = [stream_batch(seq) for seq in seqs]
+        stream.waiting = [batch_bytes(seq) for seq in seqs]
         ingest.step()
         ingest.close()
     journal = Written(tmp_path)
@@ -305,6 +305,50 @@ def test_a_restarted_ingest_does_not_store_the_last_reading_again(tmp_path: Path
         ingest.close()
     journal = Written(tmp_path)
     assert (journal.values(DEFINITION.name), journal.of_kind(DEFINITION.name, Kind.GAP)) == ([5], [])
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (lambda: batch_bytes(1, times=[10, None]), "rows without a time"),
+        (lambda: batch_bytes(1, incarnation=2**63), "not all from 0 to 2"),
+        (lambda: b"nothing", "not a stream batch"),
+    ],
+)
+def test_a_bad_batch_stops_nothing(tmp_path: Path, bad: Callable[[], bytes], said: str) -> None:
+    """It is counted and said; what comes with it and after it is stored, and its rows are a gap of known size."""
+    ingest, source, stream = Ingest(JournalWriter(tmp_path)), Queue(), Queue()
+    ingest.attach(replace(DEFINITION, id=-1), source, 1)
+    ingest.attach_stream(replace(BATCH, id=-1), [replace(VOLTAGE, id=-1, stream=None)], stream)
+    source.waiting = [reading(1)]
+    stream.waiting = [batch_bytes(0), bad(), batch_bytes(2)]
+    ingest.step()
+    assert ingest.refused == 1
+    assert said in ingest.refusals[BATCH.name]
+    ingest.close()
+    journal = Written(tmp_path)
+    assert journal.values(DEFINITION.name) == [1]
+    assert [row.counter for row in journal.of_kind(BATCH.name, Kind.STREAM)] == [0, 2]
+    assert [row.i64 for row in journal.of_kind(VOLTAGE.name, Kind.GAP)] == [2]
+
+
+def test_an_event_that_cannot_be_stored_stops_nothing(tmp_path: Path) -> None:
+    """Neither one whose number fits no column, nor a source that fails: they are counted, the others go on."""
+
+    class Broken(Queue):
+        def take(self) -> Sequence[Any]:
+            raise RuntimeError("broken")
+
+    ingest, source, other = Ingest(JournalWriter(tmp_path)), Queue(), Broken()
+    ingest.attach(replace(DEFINITION, id=-1), source, 1)
+    ingest.attach(replace(DEFINITION, id=-1, name="lab/power/2/power"), other, 1)
+    source.waiting = [reading(1), Reading(2, Quality.VALID, Columns(i64=2**63)), reading(3)]
+    ingest.step()
+    ingest.step()
+    assert (ingest.refused, ingest.refusals["lab/power/2/power"]) == (3, "broken")
+    assert "too" in ingest.refusals["rows"]
+    ingest.close()
+    assert Written(tmp_path).values(DEFINITION.name) == [1, 3]
 
 
 def test_a_restarted_ingest_keeps_ids_and_epochs(tmp_path: Path) -> None:
