@@ -88,6 +88,9 @@ class Channel:
         self._account.lost += count
         if self.outage is None:
             self.outage = Outage(self._since(now_ns), "disk_full", 0)
+        if any(reading.missed for reading in readings):
+            # so many at least
+            self.outage = self.outage._replace(lost=None)
         if self.outage.lost is not None:
             self.outage = self.outage._replace(lost=self.outage.lost + count)
         # what was written last is told again
@@ -177,32 +180,42 @@ class StreamChannel:
         for device, position in self._last.items():
             self._last[device] = position._replace(cause=position.cause or cause)
 
-    def skip(self) -> None:
-        """Batches could not be written, since the disk is full: their numbers will be missing."""
-        self.leave("disk_full")
+    def skip(self, blocks: Sequence[Block], now_ns: int, ledger: Ledger) -> None:
+        """Count batches that cannot be written, since the disk is full; the next one stored tells how many rows."""
+        for block in blocks:
+            before = self._last.get(block.device)
+            if before is None:
+                before = Position(block.device, block.incarnation, block.seq - 1, block.rows_before, block.first_ns)
+            self._account(before, block, now_ns, ledger).skip(block.seq)
+            if before.incarnation == block.incarnation:
+                before = before._replace(seq=max(before.seq, block.seq))
+            self._last[block.device] = before._replace(cause=before.cause or "disk_full")
 
     def rows(self, blocks: Sequence[Block], received_ns: int, ledger: Ledger) -> list[Row]:
         """Return the journal's rows for some batches, in order."""
         rows: list[Row] = []
         for block in blocks:
             before = self._last.get(block.device)
-            same_run = before is not None and before.incarnation == block.incarnation
-            account = ledger.account(self.definition.id, block.incarnation, block.device)
-            if before is not None:
-                account.begin(before.seq + 1 if same_run else 0)
-            missing = account.number(block.seq)
-            if missing is None:
+            if self._account(before, block, received_ns, ledger).number(block.seq) is None:
                 continue
-            if before is not None and (missing or not same_run):
+            if before is not None:
+                same_run = before.incarnation == block.incarnation
                 count = block.rows_before - before.rows_end if same_run else None
-                cause = before.cause or ("overflow" if same_run else "restart")
-                rows += self._gaps(block, Outage(before.last_ns, cause, count))
-            self._last[block.device] = Position(
-                block.device, block.incarnation, block.seq, block.rows_end, block.last_ns
-            )
+                if count is None or count > 0:
+                    cause = before.cause or ("overflow" if same_run else "restart")
+                    rows += self._gaps(block, Outage(before.last_ns, cause, count))
+            position = Position(block.device, block.incarnation, block.seq, block.rows_end, block.last_ns)
+            self._last[block.device] = position
             meta = (block.seq, block.incarnation, block.last_ns, received_ns, Quality.VALID, Kind.STREAM)
             rows.append(Row(self.definition.id, READ, *meta, i64=block.rows, payload=block.payload))
         return rows
+
+    def _account(self, before: Position | None, block: Block, now_ns: int, ledger: Ledger) -> Account:
+        """Return the account of a batch; it begins behind the newest one known, in a new run at 0."""
+        account = ledger.account(self.definition.id, block.incarnation, block.device, now_ns=now_ns)
+        if before is not None:
+            account.begin(before.seq + 1 if before.incarnation == block.incarnation else 0)
+        return account
 
     def _gaps(self, block: Block, outage: Outage) -> list[Row]:
         """Return GAP rows that end at `block` for each quantity of its instrument."""

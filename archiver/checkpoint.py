@@ -42,7 +42,9 @@ class Standing(NamedTuple):
 
 
 class Position(NamedTuple):
-    """How far an instrument of a stream is: the newest batch stored; `cause`: why some may be missing since, or ""."""
+    """How far an instrument of a stream is: number of the newest batch, stored or counted as lost; how many rows there
+    were after the newest one stored, and its time; `cause`: why some may be missing since, or "".
+    """
 
     device: str
     incarnation: int

@@ -203,7 +203,7 @@ class Ingest:
         if lane.source is not None:
             self._detach(stated.name, "unsubscribed")
         lane.channel.definition = stated
-        lane.channel.join(self._ledger.account(stated.id, incarnation))
+        lane.channel.join(self._ledger.account(stated.id, incarnation, now_ns=time.time_ns()))
         lane.source, lane.incarnation = source, incarnation
 
     def _attach_stream(
@@ -239,13 +239,13 @@ class Ingest:
             lane.source.close()
             lane.source = None
             lane.channel.leave(cause, now_ns)
-            self._journal.append(self._ledger.close(lane.channel.definition.id, now_ns))
+            self._journal.append(self._ledger.changed(now_ns, lane.channel.definition.id))
         elif (stream := self._streams.get(name)) is not None and stream.source is not None:
             self._drain_stream(stream, now_ns)
             stream.source.close()
             stream.source = None
             stream.channel.leave(cause)
-            self._journal.append(self._ledger.close(stream.channel.definition.id, now_ns))
+            self._journal.append(self._ledger.changed(now_ns, stream.channel.definition.id))
 
     def _drain(self, lane: _Lane, now_ns: int) -> None:
         if lane.source is None:
@@ -280,7 +280,7 @@ class Ingest:
                     # the number of the next batch tells what is missing
                     self._refuse(name, error)
             if self.paused:
-                lane.channel.skip()
+                lane.channel.skip(blocks, now_ns, self._ledger)
                 return
             rows = lane.channel.rows(blocks, now_ns, self._ledger)
         except Exception as error:  # noqa: BLE001  whatever it is, the other streams go on

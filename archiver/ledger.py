@@ -18,8 +18,9 @@ NO_COUNTER: Final = -1
 
 @dataclass(slots=True)
 class Account:
-    """One row of the ledger, counted since the subscription began.
+    """One row of the ledger, counted since `since_ns`: a later row with the same start takes the place of this one.
 
+    Over all starts the rows of an attribute (and instrument) add up to what was stored and lost of it.
     `stored + lost == last_counter - first_counter + 1` where `state` is exact. `device`: the instrument whose batches
     these are, "" for an attribute's own events (one `batch` attribute carries several instruments).
     """
@@ -33,6 +34,7 @@ class Account:
     duplicates: int = 0
     lost: int = 0
     state: State = "unproven"
+    since_ns: int = 0
 
     def begin(self, counter: int) -> None:
         """Say that the first item to come is numbered `counter`, unless one came already."""
@@ -43,12 +45,22 @@ class Account:
 
     def number(self, counter: int) -> int | None:
         """Count one item numbered `counter`: return how many are lost before it, None for a duplicate."""
+        missing = self._advance(counter)
+        if missing is not None:
+            self.stored += 1
+        return missing
+
+    def skip(self, counter: int) -> None:
+        """Count one item numbered `counter` as lost, and what is missing before it."""
+        if self._advance(counter) is not None:
+            self.lost += 1
+
+    def _advance(self, counter: int) -> int | None:
         self.begin(counter)
         missing = counter - self.last_counter - 1
         if missing < 0:
             self.duplicates += 1
             return None
-        self.stored += 1
         self.lost += missing
         self.last_counter = counter
         return missing
@@ -58,16 +70,24 @@ class Ledger:
     """The accounts of one archiver."""
 
     def __init__(self) -> None:
-        self._accounts: dict[tuple[int, int, str], Account] = {}
+        self._accounts: dict[tuple[int, str], Account] = {}
+        self._ended: list[Account] = []
+        self._ended_lost: dict[int, int] = {}
         self._reported: dict[tuple[int, int, str], tuple[int, int, int]] = {}
-        self._closed_lost: dict[int, int] = {}
 
-    def account(self, attr: int, incarnation: int, device: str = "") -> Account:
-        """Return the account of an attribute (and device, for streams) in an incarnation, opening it if needed."""
-        key = (attr, incarnation, device)
-        if key not in self._accounts:
-            self._accounts[key] = Account(attr, incarnation, device)
-        return self._accounts[key]
+    def account(self, attr: int, incarnation: int, device: str = "", *, now_ns: int = 0) -> Account:
+        """Return the account of an attribute (and device, for streams) in an incarnation, opened now if needed.
+
+        Those of other incarnations end with it.
+        """
+        key = (attr, device)
+        account = self._accounts.get(key)
+        if account is None or account.incarnation != incarnation:
+            if account is not None:
+                self._ended.append(account)
+                self._ended_lost[attr] = self._ended_lost.get(attr, 0) + account.lost
+            account = self._accounts[key] = Account(attr, incarnation, device, since_ns=now_ns)
+        return account
 
     @property
     def lost(self) -> int:
@@ -76,29 +96,24 @@ class Ledger:
 
     def lost_by_attribute(self) -> dict[int, int]:
         """Return how many items of each attribute are known to be lost, since the archiver's start."""
-        lost = self._closed_lost.copy()
+        lost = self._ended_lost.copy()
         for account in list(self._accounts.values()):
             lost[account.attr] = lost.get(account.attr, 0) + account.lost
         return lost
 
-    def changed(self, now_ns: int) -> list[Row]:
-        """Return a LEDGER row with the accounts that changed since they were last reported; none if none did."""
+    def changed(self, now_ns: int, attr: int | None = None) -> list[Row]:
+        """Return a LEDGER row with the accounts, of one attribute or all, that changed since it was last reported."""
         fresh: list[Account] = []
-        for key, account in self._accounts.items():
+        for account in [*self._ended, *(one for one in self._accounts.values() if attr in (None, one.attr))]:
             counts = (account.stored, account.duplicates, account.lost)
+            key = (account.attr, account.incarnation, account.device)
             if self._reported.get(key) != counts:
                 self._reported[key] = counts
                 fresh.append(account)
+        for account in self._ended:
+            self._reported.pop((account.attr, account.incarnation, account.device), None)
+        self._ended.clear()
         return [ledger_row(fresh, now_ns)] if fresh else []
-
-    def close(self, attr: int, now_ns: int) -> list[Row]:
-        """Return the last LEDGER row of an attribute whose subscription ended, and forget its accounts."""
-        keys = [key for key in self._accounts if key[0] == attr]
-        closed = [self._accounts.pop(key) for key in keys]
-        for key in keys:
-            self._reported.pop(key, None)
-        self._closed_lost[attr] = self._closed_lost.get(attr, 0) + sum(account.lost for account in closed)
-        return [ledger_row(closed, now_ns)] if closed else []
 
 
 def ledger_row(accounts: list[Account], now_ns: int) -> Row:

@@ -62,17 +62,47 @@ def test_stored_and_lost_add_up_whatever_numbers_come(counters: list[int]) -> No
 
 
 def test_a_ledger_row_is_written_when_something_changed() -> None:
-    """Accounts come back from the payload; what did not change is not repeated; closed accounts stay counted."""
+    """Accounts come back from the payload; what did not change is not repeated; what is lost stays counted."""
     ledger = Ledger()
-    account = ledger.account(3, 7)
+    account = ledger.account(3, 7, now_ns=5)
     account.stored, account.lost = 5, 2
     (row,) = ledger.changed(10)
     assert read_ledger_row(row.payload or b"") == [account]
+    assert account.since_ns == 5
     assert ledger.changed(11) == []
-    (row,) = ledger.close(3, 12)
+    assert ledger.account(3, 7, now_ns=12) is account
+    account.stored += 1
+    later = ledger.account(3, 8, now_ns=13)
+    later.lost = 1
+    (row,) = ledger.changed(14, 4)
     assert read_ledger_row(row.payload or b"") == [account]
-    assert (ledger.lost, ledger.lost_by_attribute()) == (2, {3: 2})
-    assert ledger.close(3, 13) == []
+    (row,) = ledger.changed(15, 3)
+    assert read_ledger_row(row.payload or b"") == [later]
+    assert (ledger.lost, ledger.lost_by_attribute()) == (3, {3: 3})
+
+
+def test_what_the_ledger_says_adds_up(tmp_path: Path) -> None:
+    """Over subscriptions, runs of the archiver and a full disk: the newest row of each start, added, is what came."""
+    rounds = ([0, 1, 3], [3, 4], [], [8, 9])
+    for seqs in rounds:
+        ingest, stream = Ingest(JournalWriter(tmp_path)), Queue()
+        for part in (seqs[:2], seqs[2:]):
+            ingest.attach_stream(replace(BATCH, id=-1), [replace(VOLTAGE, id=-1, stream=None)], stream)
+            stream.waiting = [batch_bytes(seq) for seq in part]
+            ingest.step()
+            ingest.detach(BATCH.name, "server_down")
+        if seqs == rounds[1]:
+            ingest.paused = "full"
+            ingest.attach_stream(replace(BATCH, id=-1), [replace(VOLTAGE, id=-1, stream=None)], stream)
+            stream.waiting = [batch_bytes(seq) for seq in (5, 6)]
+            ingest._retry_ns = time.time_ns() + 10**12
+            ingest.step()
+        ingest.close()
+    journal = Written(tmp_path).refresh()
+    newest = {(account.device, account.since_ns): account for account in journal.accounts}.values()
+    assert sum(account.stored for account in newest) == 6
+    assert sum(account.lost for account in newest) == 4
+    assert sum(row.i64 or 0 for row in journal.of_kind(VOLTAGE.name, Kind.GAP)) == 2 * 4
 
 
 def test_the_value_read_on_subscribing_comes_in_its_place() -> None:
@@ -130,6 +160,15 @@ def test_errors_are_written_when_they_begin() -> None:
     rows = channel.rows([reading(1), failed("A", 2), failed("A", 3), failed("B", 4), reading(5), failed("B", 6)], 9)
     assert [row.kind for row in rows] == [Kind.DOUBLE, Kind.ERROR, Kind.ERROR, Kind.DOUBLE, Kind.ERROR]
     assert account.stored == 2
+
+
+def test_missed_events_while_the_disk_is_full_make_the_gap_s_size_unknown() -> None:
+    """What Tango dropped cannot be counted."""
+    channel, account = joined()
+    channel.rows([reading(1)], 9)
+    channel.skip([reading(2), Reading(3, missed=True), reading(4)], 9)
+    gap, _ = channel.rows([reading(5)], 9)
+    assert (gap.i64, gap.text, account.lost) == (None, "disk_full", 2)
 
 
 def test_missed_events_are_a_gap_of_unknown_size() -> None:
@@ -239,7 +278,7 @@ def test_a_journal_that_cannot_be_written_pauses_counts_and_resumes(tmp_path: Pa
         assert ingest.paused == "No space left on device"
         step([reading(3), reading(4)], [batch_bytes(0)])
         step([reading(5)], [batch_bytes(1)])
-        assert ingest.lost == 3
+        assert ingest.lost == 5
         patch.undo()
         step([])
         assert ingest.paused == ""
@@ -251,6 +290,8 @@ def test_a_journal_that_cannot_be_written_pauses_counts_and_resumes(tmp_path: Pa
     (gap,) = journal.of_kind(DEFINITION.name, Kind.GAP)
     assert (gap.time_ns, gap.received_ns, gap.i64, gap.text) == (2, 6, 3, "disk_full")
     assert [row.counter for row in journal.of_kind(BATCH.name, Kind.STREAM)] == [2]
+    (gap,) = journal.of_kind(VOLTAGE.name, Kind.GAP)
+    assert (gap.time_ns, gap.received_ns, gap.i64, gap.text) == (0, 20, 4, "disk_full")
     assert len(segment_paths(tmp_path)) == 2
 
 
