@@ -24,9 +24,16 @@ def device(name: str, timeout_s: float = 3.0) -> tango.DeviceProxy:
     """Return a proxy of device `name` that gives up after `timeout_s` and never repeats a command.
 
     With Tango's transparent reconnection a command whose connection broke is silently sent again (a relative move made
-    twice), and a quick restart of the server goes unnoticed. Raises DevFailed when the database does not know `name`.
+    twice), and a quick restart of the server goes unnoticed. Raises DevFailed when the database does not know `name`,
+    and when its server hangs.
     """
     proxy = tango.DeviceProxy(name)
+    try:
+        # setting a time-out connects too, but holds up every Python thread of the process while a server hangs
+        proxy.ping()
+    except tango.DevFailed as error:
+        if _timed_out(error):
+            raise
     proxy.set_timeout_millis(round(timeout_s * 1000))
     proxy.set_transparency_reconnection(False)
     return proxy
@@ -44,12 +51,17 @@ def sentence(error: BaseException, name: str = "the device") -> str:
     errors = [entry for entry in error.args if isinstance(entry, tango.DevError)]
     if _of_database(errors):
         return _WORDS["API_CantConnectToDatabase"]
-    if any(_TIMED_OUT in str(entry.desc) for entry in errors):
+    if _timed_out(error):
         return _WORDS["API_DeviceTimedOut"].format(name=name)
     for entry in errors:
         if entry.reason in _WORDS:
             return _WORDS[entry.reason].format(name=name)
     return " ".join(str(errors[0].desc).split()) if errors else "unknown Tango error"
+
+
+def _timed_out(error: tango.DevFailed) -> bool:
+    """Whether a server took a connection or a call and did not answer."""
+    return any(_TIMED_OUT in str(entry.desc) for entry in error.args if isinstance(entry, tango.DevError))
 
 
 def _of_database(errors: list[tango.DevError]) -> bool:
