@@ -139,9 +139,17 @@ def rebuild(data_dir: Path, archiver: str, progress: Progress | None = None) -> 
             projection.close()
         finally:
             projection.abandon()
-        # opened once more, it compresses what it left
-        opener(name)(data_dir, archiver).close()
+        _compress(opener(name)(data_dir, archiver))
     return commits
+
+
+def _compress(projection: Projection) -> None:
+    try:
+        while projection.unfinished:
+            projection.tick(time.monotonic())
+        projection.close()
+    finally:
+        projection.abandon()
 
 
 def _replay(projection: Projection, found: Sequence[Segment], progress: Progress | None) -> int:

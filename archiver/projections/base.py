@@ -51,6 +51,11 @@ class Projection(Protocol):
         """How many files are being written."""
         ...
 
+    @property
+    def unfinished(self) -> int:
+        """How many files are written but not compressed yet: each `tick` goes on with that."""
+        ...
+
     def close(self) -> None:
         """Store everything and close every file."""
         ...
@@ -61,7 +66,7 @@ class Projection(Protocol):
 
 
 Opener = Callable[[Path, str], Projection]
-"""Makes a projection from (data directory, archiver): recovers its files first, so that they open plainly."""
+"""Makes a projection from (data directory, archiver): recovers its files first, quickly: they open plainly then."""
 
 Remover = Callable[[Path, str], int]
 """Deletes a projection's files of (data directory, archiver) and returns how many they were.

@@ -4,15 +4,17 @@ Rows wait in memory and are appended device by device, each every `FLUSH_S` at i
 again for writing: another day, a new attribute, another unit or type, or a longer text start a new one (`-n`). A file
 that is no longer written is rewritten compressed. Days are those in which the archiver received the rows.
 
-After a kill the files still open are finished first (cut at their cursor) and the rest is made from the journal.
+After a kill the files still open are made plainly readable first and the rest is made from the journal; what a killed
+writer left behind the cursor of a file goes when that is compressed.
 """
 
 import contextlib
 import fcntl
 import re
 import shutil
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -23,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.projections.base import NoSpace, OnlyCopy
-from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, cut, finish, pad, read_state
+from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, cut, finish, pad, read_state, unmark
 from archiver.segments import in_words, journal_of, missing_commits
 from archiver.series import Gap, Series, Unfolded, concatenate, element_dtype, is_encoded, rank, words
 from bandoneon.record import AttributeDefinition
@@ -37,11 +39,16 @@ SETTLE_S = 2.0
 MAX_WAITING_ROWS = 400_000
 """So many rows in memory are written at once, due or not."""
 
+COMPRESS_S = 0.1
+"""So long at a time files are compressed, between looks at the journal."""
+
 MIN_FREE_BYTES = 32 << 20
 """With less room on the disk nothing is begun that could end half done."""
 
 RECENT_S = 172_800.0
 """Files changed this long before a device's newest are done with (dates in names follow the clock, which may jump)."""
+
+_ENDED = object()
 
 TEXT_BYTES = 64
 MAX_TEXT_BYTES = 65_536
@@ -88,6 +95,7 @@ class Hdf5Projection:
         self._archiver = archiver
         self._devices: dict[str, _Device] = {}
         self._finishing: deque[Path] = deque()
+        self._steps: Generator[None] | None = None
         self._rows = 0
         self._day = -1
         self._lock = _locked(_lock_file(self._root, archiver))
@@ -136,11 +144,8 @@ class Hdf5Projection:
                 device.due_s = max(device.due_s, now_s + FLUSH_S)
             if over and device.day < self._day:
                 self._close(device)
-        if not busy and self._finishing:
-            path = self._finishing[0]
-            if path.exists():
-                self._finish(path)
-            self._finishing.popleft()
+        if not busy:
+            self._compress(time.monotonic() + COMPRESS_S)
 
     @property
     def cursor(self) -> int:
@@ -152,15 +157,22 @@ class Hdf5Projection:
         """How many files are being written."""
         return sum(device.file is not None for device in self._devices.values())
 
+    @property
+    def unfinished(self) -> int:
+        """How many files wait to be compressed."""
+        return len(self._finishing)
+
     def close(self) -> None:
-        """Write everything and close every file; what is not compressed yet is so at the next start."""
+        """Write everything and close every file; what is not compressed yet is so after the next start."""
         for device in self._devices.values():
             self._flush(device)
             self._close(device)
-        self._lock.close()
+        self.abandon()
 
     def abandon(self) -> None:
         """Let go of every file."""
+        if self._steps is not None:
+            self._steps.close()
         for device in self._devices.values():
             with contextlib.suppress(Exception):
                 self._close(device)
@@ -183,9 +195,10 @@ class Hdf5Projection:
                 try:
                     archiver, cursor, finished = read_state(path)
                     if archiver == self._archiver and not finished:
-                        self._finish(path)
+                        unmark(path)
+                        self._finishing.append(path)
                 except DamagedFile:
-                    path.replace(path.with_suffix(".h5.damaged"))
+                    _set_aside(path)
                     damaged.append(device)
                     continue
                 if archiver == self._archiver:
@@ -201,10 +214,25 @@ class Hdf5Projection:
             self._devices[name] = _Device(name, self._root.joinpath(*name.split("/")))
         return self._devices[name]
 
-    def _finish(self, path: Path) -> None:
-        # HDF5 does not survive a write that fails: there has to be room before it begins
-        self._check_space(path.stat().st_size)
-        finish(path)
+    def _compress(self, until_s: float) -> None:
+        """Go on with the files that are no longer written, until a time of the steady clock."""
+        while self._finishing and time.monotonic() < until_s:
+            path = self._finishing[0]
+            try:
+                if self._steps is None:
+                    # HDF5 does not survive a write that fails: there has to be room before it begins
+                    self._check_space(path.stat().st_size)
+                    self._steps = finish(path)
+                if next(self._steps, _ENDED) is not _ENDED:
+                    continue
+            except DamagedFile:
+                _set_aside(path)
+                raise
+            except FileNotFoundError:
+                # whoever deleted it does not want it compressed
+                pass
+            self._steps = None
+            self._finishing.popleft()
 
     def _check_space(self, needed: int = 0) -> None:
         free = shutil.disk_usage(self._root).free
@@ -366,6 +394,11 @@ def _elements(array: NDArray[Any] | None, dtype: np.dtype[Any]) -> NDArray[Any] 
         return array
     encoded = np.array([cut(text, dtype.itemsize) for text in array.flat], dtype)
     return encoded.reshape(array.shape)
+
+
+def _set_aside(path: Path) -> None:
+    """Take a damaged file out of the way, and keep it for whoever wants to look."""
+    path.replace(path.with_suffix(".h5.damaged"))
 
 
 # -- files ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ before `swmr_mode`, and strings are of fixed length. File format v110 is the old
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
 # (h5py has no type stubs)
 
+import hashlib
 import os
 import struct
 from collections.abc import Generator, Mapping, Sequence
@@ -292,12 +293,12 @@ class _Unmarked(FileIO):
         if len(head) == _SUPERBLOCK_BYTES and head[_VERSION_AT] == _SWMR_VERSION and head[_FLAGS_AT]:
             head[_FLAGS_AT] = 0
             head[-4:] = _lookup3(head[:-4]).to_bytes(4, "little")
-        self._head = bytes(head)
+        self.head = bytes(head)
 
     def readinto(self, buffer: Any) -> int:
         start = self.tell()
         count = super().readinto(buffer)
-        shown = self._head[start : start + count]
+        shown = self.head[start : start + count]
         memoryview(buffer)[: len(shown)] = shown
         return count
 
@@ -322,88 +323,149 @@ def _lookup3(data: bytes | bytearray) -> int:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[Any]:
+def _opened(unmarked: _Unmarked) -> Generator[Any]:
     """Open a file to read it, whether a writer has it open, left it behind or closed it; raises DamagedFile."""
     try:
-        with _Unmarked(path) as unmarked, h5py.File(unmarked, "r") as file:
-            yield file
+        file = h5py.File(unmarked, "r")
     except _UNREADABLE as error:
-        raise DamagedFile(f"{path} cannot be read: {error}") from error
+        raise DamagedFile(f"{unmarked.name} cannot be read: {error}") from error
+    try:
+        yield file
+    finally:
+        file.close()
 
 
 def read_state(path: Path) -> tuple[str, Cursor, bool]:
     """Return archiver, cursor and whether the file is finished; raises DamagedFile."""
-    with _opened(path) as file:
-        cursor = Cursor(*(int(number) for number in file[_CURSOR][:3]))
-        return str(file.attrs["archiver"]), cursor, bool(file.attrs["finished"])
+    with _Unmarked(path) as unmarked, _opened(unmarked) as file:
+        try:
+            cursor = Cursor(*(int(number) for number in file[_CURSOR][:3]))
+            return str(file.attrs["archiver"]), cursor, bool(file.attrs["finished"])
+        except _UNREADABLE as error:
+            raise DamagedFile(f"{path} cannot be read: {error}") from error
 
 
-def finish(path: Path) -> None:
-    """Rewrite a file that nobody writes any more: cut at its cursor, compressed, plainly readable by any HDF5.
+def unmark(path: Path) -> None:
+    """Clear the mark of being written that a killed writer left in a file: any reader opens it plainly now.
 
-    gzip and shuffle are the filters every HDF5 library has. Datasets `time` that are equal become one, linked.
-    The new file takes the old one's name in one step; a reader that has the old one open keeps it.
+    Nothing else is changed, so a kill in between does no harm. What is behind the cursor stays until it is finished.
+    """
+    with _Unmarked(path) as unmarked, path.open("r+b") as file:
+        if file.read(len(unmarked.head)) != unmarked.head:
+            file.seek(0)
+            file.write(unmarked.head)
+
+
+def finish(path: Path) -> Generator[None]:
+    """Rewrite a file that nobody writes any more, step by step: cut at its cursor, compressed.
+
+    Run the generator to its end; each step takes some milliseconds, and closed before its end it changes nothing.
+    Raises DamagedFile, or OSError when the new file cannot be written. gzip and shuffle are the filters every HDF5
+    library has. Datasets `time` that are equal become one, linked. The new file takes the old one's name in one step;
+    a reader that has the old one open keeps it.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with (
-            _Unmarked(path) as unmarked,
-            h5py.File(unmarked, "r") as old,
-            h5py.File(temporary, "w", libver=_LIBVER) as new,
-        ):
-            _copy(old, new)
-    except _UNREADABLE:
-        # the old file's fault, or the disk's? in memory only the first can be
-        with _opened(path) as old, h5py.File(temporary, "w", driver="core", backing_store=False) as new:
-            _copy(old, new)
-        raise
-    with temporary.open("rb") as written:
-        os.fsync(written.fileno())
-    temporary.replace(path)
+        with _Unmarked(path) as unmarked, _opened(unmarked) as old, h5py.File(temporary, "w", libver=_LIBVER) as new:
+            yield from _copy(_Source(path, old), new)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        # a disk that fails raises none of these: it is what was read
+        raise DamagedFile(f"{path} cannot be copied: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _copy(old: Any, new: h5py.File) -> None:
-    groups: list[str] = []
-    datasets: list[str] = []
+class _Source:
+    """A file that is read to be finished: what cannot be read is its own fault, never that of the file being made."""
 
-    def note(_: str, item: Any) -> None:
-        (groups if isinstance(item, h5py.Group) else datasets).append(str(item.name))
+    def __init__(self, path: Path, file: Any) -> None:
+        self.path = path
+        self.groups: dict[str, dict[str, Any]] = {"/": {}}
+        self.datasets: dict[str, h5py.Dataset] = {}
+        self.attributes: dict[str, dict[str, Any]] = {}
+        self.lengths: dict[str, int] = {}
+        with self._reading():
+            file.visititems(self._note)
+            self.groups["/"] = dict(file.attrs)
+            self.cursor = file[_CURSOR][:]
+            places = sorted(name for name in self.datasets if name != _CURSOR)
+            self.lengths = dict(zip(places, self.cursor[3:].tolist(), strict=True))
 
-    old.visititems(note)
-    new.attrs.update(old.attrs)
-    for group in groups:
-        new.create_group(group).attrs.update(old[group].attrs)
-    cursor = old[_CURSOR][:]
+    def _note(self, _: str, item: Any) -> None:
+        place = str(item.name)
+        if isinstance(item, h5py.Group):
+            self.groups[place] = dict(item.attrs)
+        else:
+            self.datasets[place] = item
+            self.attributes[place] = dict(item.attrs)
+
+    def read(self, place: str, selection: Any) -> NDArray[Any]:
+        """Return a part of a dataset; raises DamagedFile."""
+        with self._reading():
+            return self.datasets[place][selection]
+
+    @contextmanager
+    def _reading(self) -> Generator[None]:
+        try:
+            yield
+        except _UNREADABLE as error:
+            raise DamagedFile(f"{self.path} cannot be read: {error}") from error
+
+
+def _copy(old: _Source, new: h5py.File) -> Generator[None]:
+    for group, attributes in old.groups.items():
+        new.require_group(group).attrs.update(attributes)
     times: dict[bytes, str] = {}
-    for place, length in zip(sorted(name for name in datasets if name != _CURSOR), cursor[3:], strict=True):
+    for place in old.lengths:
         if place.startswith("/entry/") and place.endswith("/time"):
-            key = old[place][:length].tobytes()
+            key = yield from _digest(old, place)
             if key in times:
                 new[place] = new[times[key]]
                 continue
             times[key] = place
-        _copy_dataset(old[place], new, place, int(length))
-    new.create_dataset(_CURSOR, data=cursor)
+        yield from _copy_dataset(old, new, place)
+    new.create_dataset(_CURSOR, data=old.cursor)
     new.attrs["finished"] = 1
 
 
-def _copy_dataset(source: h5py.Dataset, new: h5py.File, place: str, length: int) -> None:
-    shape = (length, *source.shape[1:])
+def _digest(old: _Source, place: str) -> Generator[None, None, bytes]:
+    digest = hashlib.sha256()
+    length, step = old.lengths[place], FINISHED_CHUNK_BYTES
+    for start in range(0, length, step):
+        digest.update(old.read(place, slice(start, min(start + step, length))).tobytes())
+        yield
+    return digest.digest()
+
+
+def _copy_dataset(old: _Source, new: h5py.File, place: str) -> Generator[None]:
+    source = old.datasets[place]
+    shape = (old.lengths[place], *source.shape[1:])
     if 0 in shape:
         made = new.create_dataset(place, shape, source.dtype, fillvalue=source.fillvalue)
     else:
-        row_bytes = source.dtype.itemsize * int(np.prod(shape[1:], dtype=int))
-        rows = min(length, max(1, FINISHED_CHUNK_BYTES // row_bytes))
         made = new.create_dataset(
             place,
             shape,
             source.dtype,
-            chunks=(rows, *shape[1:]),
+            chunks=_finished_chunk(shape, source.dtype.itemsize),
             compression="gzip",
             compression_opts=1,
             shuffle=True,
             fillvalue=source.fillvalue,
         )
-        for start in range(0, length, rows):
-            made[start : start + rows] = source[start : start + rows]
-    made.attrs.update(source.attrs)
+        for selection in made.iter_chunks():
+            made[selection] = old.read(place, selection)
+            yield
+    made.attrs.update(old.attributes[place])
+
+
+def _finished_chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the shape of a chunk: whole rows if they fit, else parts of one row."""
+    chunk = list(shape)
+    for axis in range(len(chunk)):
+        inner = itemsize * int(np.prod(chunk[axis + 1 :], dtype=int))
+        chunk[axis] = min(chunk[axis], max(1, FINISHED_CHUNK_BYTES // inner))
+    return tuple(chunk)

@@ -98,7 +98,8 @@ def test_what_a_killed_writer_left_behind_its_cursor_is_cut(tmp_path: Path) -> N
     file.append("power", rows, rows.astype("u1"), rows.astype("f8"))
     file.close()
     assert read_state(path) == ("archive/demo/1", Cursor(3, 2, 1), False)
-    finish(path)
+    for _ in finish(path):
+        pass
     assert read_state(path) == ("archive/demo/1", Cursor(3, 2, 1), True)
     with h5py.File(path) as finished:
         assert list(finished["entry/power/value"]) == [0, 1, 2, 3, 4]
@@ -125,7 +126,8 @@ def test_a_file_damaged_anywhere_is_found_out_at_once(tmp_path: Path) -> None:
         path.write_bytes(data)
         try:
             read_state(path)
-            finish(path)
+            for _ in finish(path):
+                pass
         except DamagedFile:
             continue
         assert number < len(changed), "a file that is cut is damaged"
@@ -135,21 +137,58 @@ def test_a_file_damaged_anywhere_is_found_out_at_once(tmp_path: Path) -> None:
 def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the finished file cannot be written the live one stays as it is, to be finished later."""
     path = tmp_path / "a.h5"
-    path.write_bytes(live_file(tmp_path / "whole.h5"))
-    copy = nexus._copy_dataset
+    left = live_file(tmp_path / "whole.h5")
+    path.write_bytes(left)
 
-    def failing(source: h5py.Dataset, new: h5py.File, place: str, length: int) -> None:
-        if new.driver != "core":
-            raise OSError("the disk fails")
-        copy(source, new, place, length)
+    def failing(*_: object) -> None:
+        raise OSError("the disk fails")
 
     with monkeypatch.context() as patch:
+        # HDF5 does not survive a write that really fails
         patch.setattr(nexus, "_copy_dataset", failing)
         with pytest.raises(OSError, match="the disk fails"):
-            finish(path)
-    assert not read_state(path)[2]
-    finish(path)
+            list(finish(path))
+    assert path.read_bytes() == left
+    assert list(finish(path))
     assert read_state(path)[2]
+    assert sorted(tmp_path.iterdir()) == [path, tmp_path / "whole.h5"]
+
+
+LEAVE_LIVE = """
+import os, signal, sys
+import numpy as np
+from pathlib import Path
+from archiver.projections.nexus import Column, Cursor, DeviceFile
+file = DeviceFile(Path(sys.argv[1]), "lab/power/1", "archive/demo/1", {"curve": Column("curve", np.dtype("f8"), 1)})
+rows, size = 20, 200_000
+values = np.random.default_rng(1).random((rows, size))
+times = np.arange(rows)
+file.append("curve", times, np.zeros(rows, "u1"), values, np.full((rows, 1), size))
+file.commit(Cursor(0, 0))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_large_file_a_kill_left_opens_plainly_at_once_and_is_compressed_in_steps(tmp_path: Path) -> None:
+    """Opening the projection only clears the mark in the file; compressing comes bit by bit, and loses nothing."""
+    path = tmp_path / "hdf5" / DEVICE / "2026-09-21.h5"
+    subprocess.run([sys.executable, "-c", LEAVE_LIVE, path], check=False)
+    with pytest.raises(OSError, match="already open for write"):
+        h5py.File(path)
+    projection = Hdf5Projection(tmp_path, "archive/demo/1")
+    with h5py.File(path) as file:
+        assert not file.attrs["finished"]
+        before = file["entry/curve/value"][:]
+    assert projection.unfinished == 1
+    ticks = 0
+    while projection.unfinished:
+        projection.tick(ticks)
+        ticks += 1
+    assert ticks > 2, "not in one go"
+    projection.close()
+    with h5py.File(path) as file:
+        assert file.attrs["finished"]
+        assert np.array_equal(file["entry/curve/value"][:], before)
 
 
 def test_a_damaged_file_is_set_aside_and_made_again(tmp_path: Path) -> None:
