@@ -7,15 +7,15 @@ Works on the files alone, with or without a site that is up.
 # (pyarrow has no type stubs)
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from archiver.journal import definitions_in
 from archiver.journal import verify as verify_journal
 from archiver.projections.base import NAMES, Projection, opener, remover
-from archiver.projections.hdf5 import device_directories, device_files
-from archiver.projections.nexus import DamagedFile, read_state
+from archiver.projections.hdf5 import Span, covered, device_directories, device_files
+from archiver.projections.nexus import DAMAGED, REPLACED, DamagedFile, Position, read_state
 from archiver.segments import Segment, archivers, journal_of, list_segments, received_ns
 from archiver.series import Unfolder
 from bandoneon.errors import BandoneonError
@@ -35,6 +35,7 @@ class JournalHealth:
     archiver: str
     segments: int = 0
     commits: int = 0
+    first_commit: int = 0
     last_commit: int = -1
     rows: int = 0
     attributes: int = 0
@@ -47,13 +48,15 @@ class JournalHealth:
 class FilesHealth:
     """What `verify` found in the HDF5 files of all archivers.
 
-    `damage` can be made again from the journals; `only_copies` hold what no journal holds.
+    `damage` can be made again from the journals; `only_copies` hold what no journal holds. `replaced` are damaged ones
+    whose rows are in other files by now.
     """
 
     files: int = 0
     live: int = 0
     damage: list[str] = field(default_factory=list[str])
     only_copies: list[str] = field(default_factory=list[str])
+    replaced: list[str] = field(default_factory=list[str])
 
 
 @dataclass(slots=True)
@@ -79,11 +82,9 @@ def verify(data_dir: Path) -> ArchiveHealth:
     health = ArchiveHealth(str(data_dir))
     for archiver in archivers(data_dir):
         health.journals.append(_verify_journal(data_dir, archiver))
-    last = {journal.archiver: journal.last_commit for journal in health.journals}
+    journals = {journal.archiver: journal for journal in health.journals}
     for directory in device_directories(data_dir / "hdf5"):
-        for path in device_files(directory):
-            _verify_file(path, last, health.hdf5)
-        health.hdf5.damage += [f"{path}: set aside as unreadable" for path in sorted(directory.glob("*.damaged"))]
+        _verify_files(directory, journals, health.hdf5)
     return health
 
 
@@ -92,7 +93,7 @@ def _verify_journal(data_dir: Path, archiver: str) -> JournalHealth:
     health = JournalHealth(archiver, report.segments, report.commits, rows=report.rows, damage=report.errors)
     found = list_segments(journal_of(data_dir, archiver))
     if found:
-        health.first_ns = found[0].begin_ns
+        health.first_commit, health.first_ns = found[0].first_commit, found[0].begin_ns
         names: set[str] = set()
         for commit in found[-1].commits():
             names.update(definition.name for definition in definitions_in(commit.table))
@@ -101,20 +102,42 @@ def _verify_journal(data_dir: Path, archiver: str) -> JournalHealth:
     return health
 
 
-def _verify_file(path: Path, last: dict[str, int], health: FilesHealth) -> None:
-    health.files += 1
-    try:
-        archiver, cursor, finished = read_state(path)
-    except DamagedFile as error:
-        health.damage.append(str(error))
-        return
-    health.live += not finished
-    if archiver not in last:
-        health.only_copies.append(f"{path}: made from the journal of {archiver}, which is not here")
-    elif cursor.commit > last[archiver]:
-        health.only_copies.append(
-            f"{path}: includes commit {cursor.commit}, but the journal of {archiver} ends at {last[archiver]}"
-        )
+def _verify_files(directory: Path, journals: Mapping[str, JournalHealth], health: FilesHealth) -> None:
+    """Open every file of a device, and see whether together they hold all that was made of the journals."""
+    spans: dict[str, list[Span]] = {}
+    for path in device_files(directory):
+        health.files += 1
+        try:
+            state = read_state(path)
+        except DamagedFile as error:
+            health.damage.append(str(error))
+            continue
+        health.live += not state.finished
+        journal = journals.get(state.archiver)
+        if journal is None:
+            health.only_copies.append(f"{path}: made from the journal of {state.archiver}, which is not here")
+            continue
+        spans.setdefault(state.archiver, []).append((state.begin, state.cursor.position))
+        if state.cursor.commit > journal.last_commit:
+            health.only_copies.append(
+                f"{path}: includes commit {state.cursor.commit}, but the journal of {state.archiver} ends at "
+                f"{journal.last_commit}"
+            )
+    for archiver, held in spans.items():
+        reached, behind = covered(sorted(held), Position(journals[archiver].first_commit - 1))
+        for begin, end in behind:
+            health.damage.append(
+                f"{directory}: no file has the rows of {archiver} from commit {reached.commit + 1} to "
+                f"{begin.commit + 1}: one was deleted or damaged"
+            )
+            reached = end
+    health.damage += [
+        f"{path}: set aside as unreadable, not made again yet" for path in sorted(directory.glob(f"*{DAMAGED}"))
+    ]
+    health.replaced += [
+        f"{path}: was unreadable; its rows are in newer files, so it can be deleted"
+        for path in sorted(directory.glob(f"*{REPLACED}"))
+    ]
 
 
 def rebuild(data_dir: Path, archiver: str, progress: Progress | None = None) -> int:

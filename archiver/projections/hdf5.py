@@ -25,9 +25,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archiver.projections.base import NoSpace, OnlyCopy
-from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, cut, finish, pad, read_state, unmark
-from archiver.segments import in_words, journal_of, missing_commits
+from archiver.projections.nexus import (
+    DAMAGED,
+    REPLACED,
+    Column,
+    Cursor,
+    DamagedFile,
+    DeviceFile,
+    FileState,
+    Position,
+    cut,
+    finish,
+    pad,
+    read_state,
+    set_aside,
+    unmark,
+)
+from archiver.segments import first_commit_of, in_words, journal_of, missing_commits
 from archiver.series import Gap, Series, Unfolded, concatenate, element_dtype, is_encoded, rank, words
+from bandoneon.logging import get_logger
 from bandoneon.record import AttributeDefinition
 
 FLUSH_S = 10.0
@@ -58,6 +74,9 @@ _NS_PER_DAY = 86_400 * 10**9
 
 Item = Series | Gap
 
+Span = tuple[Position, Position]
+"""A stretch of the journal, from behind one position up to another."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
@@ -71,18 +90,25 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Device:
-    """What is known of one device: its file, what waits for it, and how far it is stored."""
+    """What is known of one device: its file, what waits for it, and how far it is stored.
+
+    Behind `included` only what is in `stored` is in files: there a damaged one left a hole.
+    """
 
     name: str
     directory: Path
     definitions: dict[str, AttributeDefinition] = field(default_factory=dict[str, AttributeDefinition])
-    included: int = -1
-    partly: int = 0
+    included: Position = field(default_factory=Position)
+    stored: list[Span] = field(default_factory=list[Span])
     file: DeviceFile | None = None
     day: int = -1
     due_s: float | None = None
     waiting: list[_Waiting] = field(default_factory=list[_Waiting])
     rows: int = 0
+
+    def has(self, end: Position) -> bool:
+        """Whether the piece of the journal that ends at a position is in files."""
+        return end <= self.included or any(begin < end <= stop for begin, stop in self.stored)
 
 
 class Hdf5Projection:
@@ -96,6 +122,9 @@ class Hdf5Projection:
         self._devices: dict[str, _Device] = {}
         self._finishing: deque[Path] = deque()
         self._steps: Generator[None] | None = None
+        self._damaged: list[Path] = []
+        self._remade_at = -1
+        self._kept = False
         self._rows = 0
         self._day = -1
         self._lock = _locked(_lock_file(self._root, archiver))
@@ -114,6 +143,9 @@ class Hdf5Projection:
 
     def add(self, commit: int, unfolded: Unfolded) -> None:
         """Take one commit's rows."""
+        if commit > self._last + 1:
+            # what the journal lacks may be in a damaged file alone
+            self._kept = True
         self._last = commit
         self._day = unfolded.received_ns // _NS_PER_DAY
         self.define(unfolded.definitions)
@@ -122,7 +154,7 @@ class Hdf5Projection:
             device = self._device(item.definition.device)
             index = seen[device.name]
             seen[device.name] += 1
-            if commit <= device.included or (commit == device.included + 1 and index < device.partly):
+            if device.has(Position(commit - 1, index + 1)):
                 continue
             device.waiting.append(_Waiting(commit, index, self._day, item))
             rows = len(item.time_ns) if isinstance(item, Series) else 1
@@ -144,6 +176,8 @@ class Hdf5Projection:
                 device.due_s = max(device.due_s, now_s + FLUSH_S)
             if over and device.day < self._day:
                 self._close(device)
+        if self._damaged and self.cursor >= self._remade_at:
+            self._replaced()
         if not busy:
             self._compress(time.monotonic() + COMPRESS_S)
 
@@ -167,6 +201,7 @@ class Hdf5Projection:
         for device in self._devices.values():
             self._flush(device)
             self._close(device)
+        self._replaced()
         self.abandon()
 
     def abandon(self) -> None:
@@ -182,30 +217,51 @@ class Hdf5Projection:
 
     def _recover(self) -> int:
         complete = -1
-        damaged: list[_Device] = []
+        again: list[int] = []
+        first = Position(first_commit_of(journal_of(self._root.parent, self._archiver)) - 1)
         for directory in device_directories(self._root):
             device = self._device("/".join(directory.relative_to(self._root).parts))
             for left in directory.glob(".*.tmp"):
                 left.unlink()
-            newest_first = sorted(((path.stat().st_mtime, path) for path in device_files(directory)), reverse=True)
-            for changed, path in newest_first:
-                if device.included >= 0 and changed < newest_first[0][0] - RECENT_S:
-                    # only files written of late can be unfinished, or say how far the device is
-                    break
-                try:
-                    archiver, cursor, finished = read_state(path)
-                    if archiver == self._archiver and not finished:
+            states, all_of_them = self._recover_files(directory)
+            complete = max([complete, *(state.cursor.complete for state in states)])
+            spans = sorted((state.begin, state.cursor.position) for state in states)
+            reached = Position() if all_of_them or not spans else spans[0][0]
+            device.included, device.stored = covered(spans, reached)
+            damaged = list(directory.glob(f"*{DAMAGED}"))
+            if device.stored or damaged:
+                self._kept |= device.included < first
+                device.included, device.stored = covered(spans, max(reached, first))
+                again.append(device.included.commit)
+                self._damaged += damaged
+        self._remade_at = complete
+        return min([complete, *again])
+
+    def _recover_files(self, directory: Path) -> tuple[list[FileState], bool]:
+        """Make the files of a device plainly readable and set damaged ones aside.
+
+        Returns what the archiver's newest ones say, and whether those are all: only files written of late can be
+        unfinished, or say how far the device is.
+        """
+        states: list[FileState] = []
+        newest_first = sorted(((path.stat().st_mtime, path) for path in device_files(directory)), reverse=True)
+        whole = False
+        for changed, path in newest_first:
+            if whole and changed < newest_first[0][0] - RECENT_S:
+                return states, False
+            try:
+                state = read_state(path)
+                whole = state.archiver == self._archiver
+                if whole:
+                    states.append(state)
+                    if not state.finished:
                         unmark(path)
                         self._finishing.append(path)
-                except DamagedFile:
-                    _set_aside(path)
-                    damaged.append(device)
-                    continue
-                if archiver == self._archiver:
-                    complete = max(complete, cursor.complete)
-                    if cursor.commit > device.included:
-                        device.included, device.partly = cursor.commit, cursor.items
-        return min([complete, *(device.included for device in damaged)])
+            except DamagedFile as error:
+                whole = False
+                set_aside(path)
+                get_logger(archiver=self._archiver).warning("file is made again from the journal", reason=str(error))
+        return states, True
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -213,6 +269,13 @@ class Hdf5Projection:
         if name not in self._devices:
             self._devices[name] = _Device(name, self._root.joinpath(*name.split("/")))
         return self._devices[name]
+
+    def _replaced(self) -> None:
+        """Mark the files that were set aside as replaced: their rows are in new ones."""
+        if not self._kept and self.cursor >= self._remade_at:
+            for path in self._damaged:
+                path.replace(path.with_name(path.name.removesuffix(DAMAGED) + REPLACED))
+        self._damaged = []
 
     def _compress(self, until_s: float) -> None:
         """Go on with the files that are no longer written, until a time of the steady clock."""
@@ -226,7 +289,7 @@ class Hdf5Projection:
                 if next(self._steps, _ENDED) is not _ENDED:
                     continue
             except DamagedFile:
-                _set_aside(path)
+                set_aside(path)
                 raise
             except FileNotFoundError:
                 # whoever deleted it does not want it compressed
@@ -250,7 +313,7 @@ class Hdf5Projection:
         device.waiting = []
         self._rows -= device.rows
         device.rows = 0
-        device.included, device.partly = self._last, 0
+        device.included = Position(self._last)
         assert device.file is not None
         device.file.commit(Cursor(self._last, self.cursor))
 
@@ -262,15 +325,16 @@ class Hdf5Projection:
             if device.day == first.day and _fits(device.file.columns, needed):
                 return device.file
             # rows of this flush may be in it already, up to where `run` begins
+            device.included = Position(first.commit - 1, first.index)
             device.file.commit(Cursor(first.commit - 1, self.cursor, first.index))
             self._close(device)
         date = datetime.fromtimestamp(first.day * 86_400, UTC).date().isoformat()
         for number in count():
             path = device.directory / (f"{date}-{number}.h5" if number else f"{date}.h5")
-            if path.with_suffix(".h5.damaged").exists():
+            if any(path.with_suffix(suffix).exists() for suffix in (DAMAGED, REPLACED)):
                 continue
             with contextlib.suppress(FileExistsError):
-                device.file = DeviceFile(path, device.name, self._archiver, needed)
+                device.file = DeviceFile(path, device.name, self._archiver, needed, device.included)
                 device.day = first.day
                 return device.file
         raise AssertionError("count() has no end")
@@ -396,11 +460,6 @@ def _elements(array: NDArray[Any] | None, dtype: np.dtype[Any]) -> NDArray[Any] 
     return encoded.reshape(array.shape)
 
 
-def _set_aside(path: Path) -> None:
-    """Take a damaged file out of the way, and keep it for whoever wants to look."""
-    path.replace(path.with_suffix(".h5.damaged"))
-
-
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -415,6 +474,22 @@ def device_files(directory: Path) -> list[Path]:
         (match[1], int(match[2] or 0), path) for path in directory.iterdir() if (match := _NAME.fullmatch(path.name))
     ]
     return [path for _, _, path in sorted(found)]
+
+
+def covered(spans: Iterable[Span], reached: Position) -> tuple[Position, list[Span]]:
+    """Return up to where files hold everything behind `reached`, and which stretches they hold behind a hole.
+
+    `spans` are what the single files hold, sorted.
+    """
+    behind: list[Span] = []
+    for begin, end in spans:
+        if not behind and begin <= reached:
+            reached = max(reached, end)
+        elif behind and begin <= behind[-1][1]:
+            behind[-1] = behind[-1][0], max(behind[-1][1], end)
+        else:
+            behind.append((begin, end))
+    return reached, behind
 
 
 def _lock_file(root: Path, archiver: str) -> Path:
@@ -452,12 +527,12 @@ def remove(data_dir: Path, archiver: str) -> int:
         for directory in device_directories(root):
             for path in device_files(directory):
                 with contextlib.suppress(DamagedFile):
-                    owner, cursor, _ = read_state(path)
-                    if owner != archiver:
+                    state = read_state(path)
+                    if state.archiver != archiver:
                         continue
-                    last = max(last, cursor.commit)
+                    last = max(last, state.cursor.commit)
                 mine.append(path)
-            mine += [*directory.glob(".*.tmp"), *directory.glob("*.damaged")]
+            mine += [*directory.glob(".*.tmp"), *directory.glob(f"*{DAMAGED}"), *directory.glob(f"*{REPLACED}")]
         missing = missing_commits(journal_of(data_dir, archiver), last)
         if mine and missing:
             raise OnlyCopy(

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -40,6 +40,12 @@ CHUNK_BYTES = 8192
 
 FINISHED_CHUNK_BYTES = 131072
 """Size of a chunk in a finished, compressed file."""
+
+DAMAGED = ".h5.damaged"
+"""How the name of a file ends that was set aside and is not made again yet."""
+
+REPLACED = ".h5.replaced"
+"""How it ends when its rows are in other files."""
 
 _LIBVER = ("v110", "v110")
 _NAME_BYTES = 128
@@ -81,6 +87,13 @@ class Column:
         return fill_value(self.dtype)
 
 
+class Position(NamedTuple):
+    """A place in the journal, for one device: behind `commit` and the first `items` pieces of the commit after it."""
+
+    commit: int = -1
+    items: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """How far the journal is in the files.
@@ -92,6 +105,24 @@ class Cursor:
     commit: int
     complete: int
     items: int = 0
+
+    @property
+    def position(self) -> Position:
+        """Up to where the device is stored."""
+        return Position(self.commit, self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What a file says of itself: whose it is, which stretch of the journal it holds, and whether it is finished.
+
+    Everything of the device between `begin` and `cursor` is in this file or in one that begins in between.
+    """
+
+    archiver: str
+    begin: Position
+    cursor: Cursor
+    finished: bool
 
 
 def fill_value(dtype: np.dtype[Any]) -> Any:
@@ -124,30 +155,50 @@ def pad(values: Sequence[NDArray[Any] | None], dtype: np.dtype[Any], rank: int) 
     return padded, shapes
 
 
+_BEGINNING = Position()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
 class DeviceFile:
     """The live file of one device. Nothing but `append…`, `commit`, `close`; it is never opened again for writing."""
 
-    def __init__(self, path: Path, device: str, archiver: str, columns: Mapping[str, Column]) -> None:
-        """Create it; raises FileExistsError when `path` exists, OSError when it cannot be written."""
+    def __init__(
+        self, path: Path, device: str, archiver: str, columns: Mapping[str, Column], begin: Position = _BEGINNING
+    ) -> None:
+        """Create it, to hold what is in the journal behind `begin`.
+
+        It has its name only when it is ready: a kill leaves none that cannot be read. Raises FileExistsError when
+        `path` exists, OSError when it cannot be written.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            raise FileExistsError(f"{path} exists")
         self.path = path
         self.columns = dict(columns)
-        self._file = h5py.File(path, "x", libver=_LIBVER)
+        temporary = _temporary(path)
+        self._file = h5py.File(temporary, "x", libver=_LIBVER)
         self._data: dict[str, h5py.Dataset] = {}
         try:
-            self._create(device, archiver)
+            self._create(device, archiver, begin)
             self._names = sorted(self._data)
             shape = (3 + len(self._names),)
             self._cursor = self._file.create_dataset(_CURSOR, shape, "i8", fillvalue=-1)
             self._write_cursor(Cursor(-1, -1))
             self._file.swmr_mode = True
+            # unlike a rename it never replaces what another archiver made meanwhile
+            path.hardlink_to(temporary)
         except BaseException:
             self._file.close()
-            path.unlink(missing_ok=True)
             raise
+        finally:
+            temporary.unlink()
 
-    def _create(self, device: str, archiver: str) -> None:
+    def _create(self, device: str, archiver: str, begin: Position) -> None:
         self._file.attrs.update(NX_class="NXroot", default="entry", device=device, archiver=archiver, finished=0)
+        self._file.attrs["begin"] = np.array(begin, "i8")
         entry = self._file.create_group("entry")
         entry.attrs.update(NX_class="NXentry", title=device)
         for column in self.columns.values():
@@ -335,14 +386,25 @@ def _opened(unmarked: _Unmarked) -> Generator[Any]:
         file.close()
 
 
-def read_state(path: Path) -> tuple[str, Cursor, bool]:
-    """Return archiver, cursor and whether the file is finished; raises DamagedFile."""
+def read_state(path: Path) -> FileState:
+    """Return what a file says of itself; raises DamagedFile."""
+    if path.stat().st_size <= _SUPERBLOCK_BYTES:
+        raise DamagedFile(f"{path} holds nothing: its writer was killed as it made it")
     with _Unmarked(path) as unmarked, _opened(unmarked) as file:
         try:
+            begin = Position(*(int(number) for number in file.attrs["begin"]))
             cursor = Cursor(*(int(number) for number in file[_CURSOR][:3]))
-            return str(file.attrs["archiver"]), cursor, bool(file.attrs["finished"])
+            return FileState(str(file.attrs["archiver"]), begin, cursor, bool(file.attrs["finished"]))
         except _UNREADABLE as error:
             raise DamagedFile(f"{path} cannot be read: {error}") from error
+
+
+def set_aside(path: Path) -> None:
+    """Take a damaged file out of the way; kept for whoever wants to look, unless nothing was ever in it."""
+    if path.stat().st_size <= _SUPERBLOCK_BYTES:
+        path.unlink()
+    else:
+        path.replace(path.with_suffix(DAMAGED))
 
 
 def unmark(path: Path) -> None:
@@ -364,7 +426,7 @@ def finish(path: Path) -> Generator[None]:
     library has. Datasets `time` that are equal become one, linked. The new file takes the old one's name in one step;
     a reader that has the old one open keeps it.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     try:
         with _Unmarked(path) as unmarked, _opened(unmarked) as old, h5py.File(temporary, "w", libver=_LIBVER) as new:
             yield from _copy(_Source(path, old), new)

@@ -165,6 +165,8 @@ def verify(context: typer.Context, as_json: JSON = False) -> None:
             print(f"damaged: {damage}")
         for only_copy in health.hdf5.only_copies:
             print(f"only copy: {only_copy}")
+        for replaced in health.hdf5.replaced:
+            print(f"replaced: {replaced}")
         if health.whole:
             print("Everything is whole." if health.journals else f"There is no archive in {directory}.")
     if not health.whole:

@@ -3,15 +3,17 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from archiver.journal import Follower
+from archiver.journal import Follower, read_segment, segment_paths
+from archiver.maintenance import rebuild, verify
 from archiver.projections import nexus
 from archiver.projections.hdf5 import Hdf5Projection, device_files
-from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, finish, read_state
+from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, FileState, Position, finish, read_state
 from archiver.series import Unfolder
 from bandoneon.record import Kind
 from tests.journals import NOON, SECOND, Journal
@@ -27,12 +29,14 @@ with h5py.File(sys.argv[1], "r", swmr=True) as file:
 """
 
 
-def follow(projection: Hdf5Projection, journal: Journal) -> None:
-    """Give a projection all that it does not have."""
+def follow(projection: Hdf5Projection, journal: Journal, upto: int = 10**9) -> None:
+    """Give a projection all that it does not have, up to a commit."""
     follower = Follower(journal.directory, projection.cursor)
     unfolder = Unfolder(definitions=follower.definitions.values())
     projection.define(follower.definitions.values())
     for commit in follower.poll():
+        if commit.number > upto:
+            return
         projection.add(commit.number, unfolder.unfold(commit.table))
 
 
@@ -97,10 +101,10 @@ def test_what_a_killed_writer_left_behind_its_cursor_is_cut(tmp_path: Path) -> N
     file.commit(Cursor(3, 2, 1))
     file.append("power", rows, rows.astype("u1"), rows.astype("f8"))
     file.close()
-    assert read_state(path) == ("archive/demo/1", Cursor(3, 2, 1), False)
+    assert read_state(path) == FileState("archive/demo/1", Position(-1, 0), Cursor(3, 2, 1), finished=False)
     for _ in finish(path):
         pass
-    assert read_state(path) == ("archive/demo/1", Cursor(3, 2, 1), True)
+    assert read_state(path) == FileState("archive/demo/1", Position(-1, 0), Cursor(3, 2, 1), finished=True)
     with h5py.File(path) as finished:
         assert list(finished["entry/power/value"]) == [0, 1, 2, 3, 4]
 
@@ -131,7 +135,7 @@ def test_a_file_damaged_anywhere_is_found_out_at_once(tmp_path: Path) -> None:
         except DamagedFile:
             continue
         assert number < len(changed), "a file that is cut is damaged"
-        assert read_state(path)[2]
+        assert read_state(path).finished
 
 
 def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +154,7 @@ def test_a_disk_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Monk
             list(finish(path))
     assert path.read_bytes() == left
     assert list(finish(path))
-    assert read_state(path)[2]
+    assert read_state(path).finished
     assert sorted(tmp_path.iterdir()) == [path, tmp_path / "whole.h5"]
 
 
@@ -204,10 +208,115 @@ def test_a_damaged_file_is_set_aside_and_made_again(tmp_path: Path) -> None:
             if not damage:
                 (path,) = device_files(tmp_path / "hdf5" / DEVICE)
                 path.write_bytes(path.read_bytes()[:500])
-    assert path.with_suffix(".h5.damaged").exists()
+    assert path.with_suffix(".h5.replaced").exists()
     (again,) = device_files(tmp_path / "hdf5" / DEVICE)
     with h5py.File(again) as file:
         assert list(file["entry/power/value"]) == [1.0]
+
+
+def values_in(directory: Path) -> list[float]:
+    """All values of the attribute `power` of a device, in order of their times; file by file each is in one."""
+    rows: list[tuple[int, float]] = []
+    for path in device_files(directory):
+        with h5py.File(path) as file:
+            rows += zip(file["entry/power/time"][:].tolist(), file["entry/power/value"][:].tolist(), strict=True)
+    return [value for _, value in sorted(rows)]
+
+
+@pytest.fixture
+def days(tmp_path: Path) -> Journal:
+    """The journal of two devices with three days, the files of which are made."""
+    with Journal(tmp_path) as journal:
+        for device in (DEVICE, "lab/power/2"):
+            journal.define(f"{device}/power")
+        for n in range(9):
+            for device in (DEVICE, "lab/power/2"):
+                journal.read(f"{device}/power", NOON + n * 28_800 * SECOND, float(n))
+            journal.commit()
+    rebuild(tmp_path, journal.archiver)
+    assert len(device_files(tmp_path / "hdf5" / DEVICE)) == 4
+    return journal
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("number", range(4))
+def test_whichever_file_is_damaged_is_made_again(tmp_path: Path, days: Journal, number: int, killed: bool) -> None:
+    """Newer files of the device or not: its rows come from the journal, once, and also when that is interrupted."""
+    directory = tmp_path / "hdf5" / DEVICE
+    path = device_files(directory)[number]
+    path.write_bytes(path.read_bytes()[:3000])
+    if killed:
+        projection = Hdf5Projection(tmp_path, days.archiver)
+        follow(projection, days, upto=projection.cursor + 1)
+        projection.tick(0)
+        projection.tick(100)
+        projection.abandon()
+    projection = Hdf5Projection(tmp_path, days.archiver)
+    follow(projection, days)
+    projection.close()
+    for device in (DEVICE, "lab/power/2"):
+        assert values_in(tmp_path / "hdf5" / device) == [float(n) for n in range(9)]
+    assert path.with_suffix(".h5.replaced").exists()
+    health = verify(tmp_path)
+    assert health.whole
+    assert "its rows are in newer files, so it can be deleted" in health.hdf5.replaced[0]
+    projection = Hdf5Projection(tmp_path, days.archiver)
+    assert projection.cursor == 8, "nothing is left to do"
+    projection.close()
+
+
+def test_a_damaged_file_stays_when_it_may_be_the_only_copy(tmp_path: Path, days: Journal) -> None:
+    """When the journal lacks commits it is kept as damaged, and verify goes on saying so."""
+    path = device_files(tmp_path / "hdf5" / DEVICE)[0]
+    path.write_bytes(path.read_bytes()[:3000])
+    segment = segment_paths(days.directory)[0]
+    data = bytearray(segment.read_bytes())
+    data[next(read_segment(segment)).end + 100] ^= 1
+    segment.write_bytes(data)
+    projection = Hdf5Projection(tmp_path, days.archiver)
+    follow(projection, days)
+    projection.close()
+    assert path.with_suffix(".h5.damaged").exists()
+    assert any("set aside as unreadable, not made again yet" in text for text in verify(tmp_path).hdf5.damage)
+
+
+def test_a_file_whose_writer_was_killed_as_it_made_it_is_replaced(tmp_path: Path, days: Journal) -> None:
+    """Nothing was in it: verify says so in plain words, and the next start removes it."""
+    path = tmp_path / "hdf5" / DEVICE / "2027-01-01.h5"
+    path.write_bytes(device_files(path.parent)[0].read_bytes()[:48])
+    assert verify(tmp_path).hdf5.damage == [f"{path} holds nothing: its writer was killed as it made it"]
+    Hdf5Projection(tmp_path, days.archiver).close()
+    assert not path.exists()
+    assert verify(tmp_path).whole
+
+
+def test_a_file_has_its_name_only_when_it_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it makes a file, a writer leaves none that a reader could take for one."""
+    seen: list[list[Path]] = []
+    create = DeviceFile._create
+
+    def watched(*arguments: Any) -> None:
+        create(*arguments)
+        seen.append(device_files(tmp_path))
+
+    monkeypatch.setattr(DeviceFile, "_create", watched)
+    path = tmp_path / "2026-09-21.h5"
+    file = DeviceFile(path, DEVICE, "archive/demo/1", {"power": POWER})
+    assert seen == [[]]
+    file.close()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_was_deleted_is_missed(tmp_path: Path, days: Journal) -> None:
+    """verify names the device and the commits that no file has; the next start makes them again."""
+    device_files(tmp_path / "hdf5" / DEVICE)[1].unlink()
+    (damage,) = verify(tmp_path).hdf5.damage
+    assert "lab/power/1: no file has the rows of archive/demo/1 from commit" in damage
+    projection = Hdf5Projection(tmp_path, days.archiver)
+    follow(projection, days)
+    projection.close()
+    assert values_in(tmp_path / "hdf5" / DEVICE) == [float(n) for n in range(9)]
+    assert verify(tmp_path).whole
 
 
 @pytest.mark.parametrize(("text", "width", "kept"), [("abc", 8, b"abc"), ("ééééé", 8, "éé…".encode())])
