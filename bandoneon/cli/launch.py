@@ -20,10 +20,7 @@ from bandoneon.site.diff import Plan
 from bandoneon.site.reach import address
 from bandoneon.site.reader import SiteFile
 from bandoneon.site.running import RunningSite, default_data, default_root
-from device_servers.supervisor.spawner_client import SpawnerClient
-
-DATABASE = "DataBaseds/2"
-"""Name of the embedded database's server: its device is sys/database/2."""
+from device_servers.supervisor.spawner_client import DATABASE, SpawnerClient
 
 DATABASE_PORT = 10000
 DATABASE_TIMEOUT_S = 15.0

@@ -124,9 +124,10 @@ def need_database(found: Target) -> None:
         case "answers":
             return
         case "silent":
+            what = "an embedded one is started anew within some 10 s, try again then; another one: start it anew"
             raise CommandError(
-                f"the Tango database at {found.tango_host} does not answer within {PROBE_TIMEOUT_S:g} s: "
-                "its server hangs, start it anew"
+                f"the Tango database at {found.tango_host} does not answer within {PROBE_TIMEOUT_S:g} s, its server "
+                f"hangs: {'start it anew' if found.running is None else what}"
             )
         case "unreachable":
             if found.running is None:

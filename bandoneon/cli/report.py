@@ -76,9 +76,10 @@ class Report:
 def from_files(site: RunningSite) -> Report:
     """Return how the servers of this machine are; what its files do not tell is unknown."""
     result = Report(site.site, site.tango_host, may_end=frozenset(site.may_end))
-    servers = _fresh(site.run / REPORT)
-    if isinstance(servers, list):
-        result.servers = servers
+    told = _fresh(site.run / REPORT)
+    if isinstance(told, dict):
+        result.servers = told["servers"]
+        result.problems += told["problem"].splitlines()
     else:
         result.servers = [
             unknown_server(name, pid=process.pid) for name, process in children(site).items() if process.level > 0

@@ -39,8 +39,8 @@ def check_host(report: Path) -> str:
     """Return what is wrong with a host's servers, "" when all of them run."""
     try:
         age_s = time.time() - report.stat().st_mtime
-        servers = json.loads(report.read_text())
-    except (OSError, ValueError) as error:
+        servers = json.loads(report.read_text())["servers"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return f"no report of the supervisor: {error}"
     if age_s > REPORT_AGE_S:
         return f"the supervisor's report is {age_s:.0f} s old"

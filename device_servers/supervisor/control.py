@@ -10,6 +10,7 @@ that thread cannot do because the spawner is gone stays in `_due` until another 
 import contextlib
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -23,19 +24,23 @@ from typing import Any, Final
 import tango
 
 from bandoneon.logging import get_logger
+from bandoneon.site.reach import address, reach
 from bandoneon.tangolink.proxy import sentence
 from device_servers.supervisor.fleet import HISTORY_KEPT, Action, Fleet, Now, Registered, details
 from device_servers.supervisor.health import Answer, Health
 from device_servers.supervisor.hosted import hosted_servers
 from device_servers.supervisor.logs import Logs
 from device_servers.supervisor.report import History, Memory, Reporter
-from device_servers.supervisor.spawner_client import SpawnerClient, SpawnerError, SpawnerGone
+from device_servers.supervisor.spawner_client import DATABASE, SpawnerClient, SpawnerError, SpawnerGone
 
 READY_EVERY_S: Final = 0.05
 HEALTH_EVERY_S: Final = 1.0
 REPORT_EVERY_S: Final = 1.0
 TURN_S: Final = 0.05
 DATABASE_EVERY_S: Final = 1.0
+DATABASE_HUNG_AFTER: Final = 3
+"""So many times in a row it is asked in vain before it is killed: 9 s with the time each question takes."""
+
 SPAWNER_EVERY_S: Final = 3.0
 """Another spawner is started at most so often; it takes a second or two until one answers."""
 
@@ -82,6 +87,7 @@ class Control:
         self._reading = False
         self._registered: list[Registered] | None = None
         self._database_problem = ""
+        self._database_silence = ""
         # what is told
         self._checked_s: dict[str, float] = {}
         self._report_s = 0.0
@@ -92,12 +98,13 @@ class Control:
     @property
     def problem(self) -> str:
         """What keeps it from supervising, "" = nothing."""
-        return "\n".join(filter(None, (self._spawner_problem, self._database_problem)))
+        return "\n".join(filter(None, (self._spawner_problem, self._database_silence or self._database_problem)))
 
     def begin(self) -> None:
-        """Start the thread."""
+        """Start the threads."""
         if not self._thread.is_alive():
             self._thread.start()
+            threading.Thread(target=self._watch_database, name="database", daemon=True).start()
 
     def end(self) -> None:
         """Stop supervising; the servers run on."""
@@ -282,6 +289,25 @@ class Control:
 
         self._asked.put(act)
 
+    def _watch_database(self) -> None:
+        """In a thread of its own: note when the database does not answer; let one of this host that hangs be killed.
+
+        The spawner, whose child an embedded database is, starts it again. No Tango: it takes ten seconds for this.
+        """
+        silent = 0
+        while not self._stopping.wait(DATABASE_EVERY_S):
+            tango_host = os.environ["TANGO_HOST"]
+            found = {reach(address(one)) for one in tango_host.split(",")}
+            self._database_silence = "" if "answers" in found else f"the Tango database at {tango_host} does not answer"
+            silent = silent + 1 if found == {"silent"} else 0
+            if silent == DATABASE_HUNG_AFTER:
+                silent = 0
+                self._asked.put(self._kill_database)
+
+    def _kill_database(self) -> None:
+        self._log.error("the Tango database hangs", reason="it is killed if it is one of this host")
+        self._due.append(Action("signal", DATABASE, signal.SIGKILL))
+
     def _register(self, spawner: SpawnerClient, registered: list[Registered]) -> None:
         """Take over the database's servers. What runs is adopted, how others ended meanwhile is noted."""
         running = {child["name"]: (int(child["pid"]), child["started_ns"] / 1e9) for child in spawner.children()}
@@ -351,7 +377,7 @@ class Control:
             self._report_s = now_s + REPORT_EVERY_S
             self.levels = {server.name: server.registered.level for server in servers}
             self.states, self._told_problem = dict(states), self.problem
-            self.report = self._reporter.make(servers)
+            self.report = self._reporter.make(servers, self.problem)
             self._stale |= {"report", *(ON_CHANGE if changed else ())}
             if self.logs.follow([*states, f"Supervisor/{self.host}"]):
                 self.log_records = tuple(self.logs.records)

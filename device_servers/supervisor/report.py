@@ -106,12 +106,12 @@ class Reporter:
         self._logs = logs
         self._processes: dict[str, psutil.Process] = {}
 
-    def make(self, servers: Iterable[Server]) -> str:
-        """Return the report, which is on disk too."""
-        text = json.dumps([self._describe(server) for server in sorted(servers, key=lambda one: one.name)])
+    def make(self, servers: Iterable[Server], problem: str) -> str:
+        """Return the report; it is on disk too, with what keeps the supervisor from supervising ("": nothing)."""
+        report = [self._describe(server) for server in sorted(servers, key=lambda one: one.name)]
         with contextlib.suppress(OSError):  # a full disk leaves the old one
-            replace(self._path, text)
-        return text
+            replace(self._path, json.dumps({"problem": problem, "servers": report}))
+        return json.dumps(report)
 
     def _describe(self, server: Server) -> dict[str, Any]:
         since = datetime.fromtimestamp(server.since_wall_s, UTC).isoformat(timespec="milliseconds")

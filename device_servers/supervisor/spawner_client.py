@@ -12,6 +12,9 @@ from typing import Any
 from bandoneon.errors import BandoneonError
 from device_servers.supervisor.spawner import PAGE
 
+DATABASE = "DataBaseds/2"
+"""Name of an embedded database among a spawner's children: its device is sys/database/2."""
+
 ANSWER_TIMEOUT_S = 5.0
 LARGEST_MESSAGE = 1 << 18
 

@@ -374,18 +374,23 @@ def test_up_starts_what_was_stopped(site: Site) -> None:
     assert site.status()["ready"]
 
 
-def test_a_frozen_database_is_said_so_and_status_tells_all_the_same(site: Site) -> None:
-    """No instrument is blamed, the answer comes in time, and the files tell what runs without any Tango."""
+def test_a_frozen_database_is_said_so_and_replaced(site: Site) -> None:
+    """No instrument is blamed, nothing is well meanwhile, and another database is there without anybody's doing."""
     pid = site.pids()["DataBaseds/2"]
+    servers = {server["name"]: server["pid"] for server in site.status()["servers"]}
     os.kill(pid, signal.SIGSTOP)
-    try:
-        began_s = time.monotonic()
-        said = refused(site, 1, "read", POWER)
-        assert time.monotonic() - began_s < 6
-        assert said.startswith(f"the Tango database at {site.tango_host} does not answer within 2 s")
-        assert {server["state"] for server in site.status()["servers"]} == {"running"}
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    began_s = time.monotonic()
+    said = refused(site, 1, "read", POWER)
+    assert time.monotonic() - began_s < 6
+    assert said.startswith(f"the Tango database at {site.tango_host} does not answer within 2 s")
+    wait_until(lambda: not site.status()["ready"], 15, "it is noticed")
+    done = site.command("status", "--json")
+    assert f"the Tango database at {site.tango_host} does not answer" in done.stderr
+    assert {server["state"] for server in json.loads(done.stdout)["servers"]} == {"running"}
+    site.wait_ready()
+    assert site.pids()["DataBaseds/2"] != pid
+    assert {server["name"]: server["pid"] for server in site.status()["servers"]} == servers
+    site.text("read", POWER)
 
 
 def test_a_frozen_supervisor_leaves_the_servers_unknown(site: Site) -> None:

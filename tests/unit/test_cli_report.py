@@ -32,13 +32,18 @@ UNKNOWN = {**dict.fromkeys(FIGURES), "device": "archive/x/1", "state": "UNKNOWN"
 SERVERS = [server("Meter/1", "lab/power/1"), server("Archiver/x_1", "archive/x/1")]
 
 
+def write_report(run: Path, servers: list[Any], problem: str = "") -> None:
+    """Write what a supervisor writes."""
+    (run / "report.json").write_text(json.dumps({"problem": problem, "servers": servers}))
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Target]:
     """A site whose spawner listens and whose files were written just now."""
     run = tmp_path / "x"
     run.mkdir()
     site = RunningSite("x", "127.0.0.1:1", tmp_path / "data", run, host="local", hosts=["local"])
-    (run / "report.json").write_text(json.dumps(SERVERS))
+    write_report(run, SERVERS)
     archiver_file(run, "archive/x/1").write_text(json.dumps({**FIGURES, "more": 1}))
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as spawner:
         spawner.bind(str(site.socket))
@@ -108,13 +113,20 @@ def test_without_an_archivers_figures_it_is_unknown(up: Target, how: str) -> Non
 def test_figures_from_before_a_restart_are_not_shown(up: Target) -> None:
     """An archiver that started after its file was written has not written yet."""
     later = datetime.fromtimestamp(time.time() + 1, UTC).isoformat()
-    (run_of(up) / "report.json").write_text(json.dumps([SERVERS[0], {**SERVERS[1], "since": later}]))
+    write_report(run_of(up), [SERVERS[0], {**SERVERS[1], "since": later}])
     assert report(up).archivers == [UNKNOWN]
+
+
+def test_a_supervisor_that_cannot_supervise_is_a_problem(up: Target) -> None:
+    """Every server runs, and yet nothing is well: the database does not answer, or the spawner is gone."""
+    write_report(run_of(up), SERVERS, "no spawner\nno database")
+    found = report(up)
+    assert (found.problems, found.ready) == (["no spawner", "no database"], False)
 
 
 def test_an_archiver_that_does_not_run_is_unknown(up: Target) -> None:
     """Its last figures are no news."""
-    (run_of(up) / "report.json").write_text(json.dumps([SERVERS[0], {**SERVERS[1], "state": "backing_off"}]))
+    write_report(run_of(up), [SERVERS[0], {**SERVERS[1], "state": "backing_off"}])
     found = report(up)
     assert not found.ready
     assert found.archivers == [UNKNOWN]

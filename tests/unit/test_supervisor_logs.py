@@ -198,7 +198,7 @@ def test_a_disk_that_takes_nothing_stops_no_supervisor(tmp_path: Path) -> None:
     """History and report are written where nothing can be."""
     nowhere = tmp_path / "missing"
     History(nowhere / "history.jsonl").append(["{}"])
-    assert Reporter(nowhere / "report.json", Logs(nowhere)).make([]) == "[]"
+    assert Reporter(nowhere / "report.json", Logs(nowhere)).make([], "") == "[]"
 
 
 def test_the_report_says_what_a_process_uses(tmp_path: Path) -> None:
@@ -209,10 +209,11 @@ def test_the_report_says_what_a_process_uses(tmp_path: Path) -> None:
     alive = Server(Registered(METER, ("lab/meter/1",), 2, policy), "running", pid=os.getpid())
     dead = Server(Registered(BENCH, (), 2, policy), "given_up", last_exit="code 1")
     reporter = Reporter(tmp_path / "report.json", logs)
-    first, second = json.loads(reporter.make([alive, dead]))
+    first, second = json.loads(reporter.make([alive, dead], "no database"))
     assert (first["name"], first["pid"], first["last_lines"]) == (BENCH, None, ["no such module"])
     assert first["memory_mib"] is None
     assert (second["name"], second["class"], second["devices"]) == (METER, "Meter", ["lab/meter/1"])
     assert second["memory_mib"] > 1
     assert second["descriptors"] > 2
-    assert json.loads((tmp_path / "report.json").read_text()) == [first, second]
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written == {"problem": "no database", "servers": [first, second]}
