@@ -100,6 +100,8 @@ class Server:
     """When the first of them was."""
     incomplete_s: float | None = None
     """When it first answered in this start without all of its devices."""
+    adopted: bool = False
+    """Whether an earlier supervisor started it and it has not answered this one yet."""
     then_start: bool = False
     """Whether it is started again as soon as it has ended: a restart that somebody asked for."""
     gone: bool = False
@@ -179,6 +181,7 @@ class Fleet:
                 self._waiting.add(registered.name)
             return []
         server.pid, started_wall_s = running
+        server.adopted = True
         server.started_s = now.monotonic_s - (now.wall_s - started_wall_s)
         self._enter(server, "starting", Now(server.started_s, started_wall_s))
         # the supervisor that was asked to stop it ended before it had done so
@@ -323,8 +326,12 @@ class Fleet:
             if now.monotonic_s - server.incomplete_s < START_TIMEOUT_S:
                 return []
         server.not_started = ""
-        self._enter(server, "running", now)
-        self._record(server, now, "ready", pid=pid, after_s=round(now.monotonic_s - server.started_s, 3))
+        if server.adopted:  # it runs since it was started, and not since this supervisor asked it
+            self._enter(server, "running", Now(now.monotonic_s, server.since_wall_s))
+            self._record(server, now, "adopted", pid=pid)
+        else:
+            self._enter(server, "running", now)
+            self._record(server, now, "ready", pid=pid, after_s=round(now.monotonic_s - server.started_s, 3))
         return self.tick(now)
 
     def unsaid(self, name: str) -> None:
@@ -376,7 +383,7 @@ class Fleet:
         return actions
 
     def _fork(self, server: Server, now: Now, why: str) -> list[Action]:
-        server.again_s, server.silent, server.incomplete_s = None, 0, None
+        server.again_s, server.silent, server.incomplete_s, server.adopted = None, 0, None, False
         self._waiting.discard(server.name)
         if why:
             self._record(server, now, why)

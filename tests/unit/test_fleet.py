@@ -225,6 +225,9 @@ def test_what_lives_is_adopted_and_not_started_twice() -> None:
     fleet.answered(BENCH, 78, at(50.1))
     assert forks(fleet.answered(METER, 77, at(50.2))) == [ARCHIVER]
     assert fleet.servers[METER].state == "running"
+    # it runs since it was started, whoever found it since
+    assert fleet.servers[METER].since_wall_s == 1.0
+    assert [json.loads(line)["what"] for line in fleet.history][:2] == ["adopted", "adopted"]
 
 
 def test_an_exit_that_nobody_saw_is_known_afterwards() -> None:
