@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,13 +12,14 @@ from pathlib import Path
 import tango
 
 from bandoneon.cli import processes
+from bandoneon.cli.inquiry import supervisor_of
 from bandoneon.cli.options import CommandError
 from bandoneon.cli.report import REPORT
 from bandoneon.cli.wanted import wanted_of
 from bandoneon.site.database import SiteDatabase
 from bandoneon.site.desired import Entry, Value, supervisor_ports
 from bandoneon.site.diff import Plan
-from bandoneon.site.reach import address
+from bandoneon.site.reach import address, endpoint, reach
 from bandoneon.site.reader import SiteFile
 from bandoneon.site.running import RunningSite, default_data, default_root
 from device_servers.supervisor.spawner_client import DATABASE, SpawnerClient
@@ -102,12 +104,21 @@ def _level_0(
         plan = _apply(file, running, wanted, say)
         running.write()
         supervisor = f"Supervisor/{running.host}"
-        if supervisor not in living:
+        if supervisor in living and _supervisor_hangs(running):
+            say("Restarting the supervisor, which hangs")
+            living[supervisor].send(signal.SIGKILL)  # the spawner starts another one, which adopts the servers
+        elif supervisor not in living:
             say("Starting the supervisor")
             _fork(spawner, running, supervisor, "device_servers", supervisor.split("/"), environment)
     running.pids = _pids(running)
     running.write()
     return plan
+
+
+def _supervisor_hangs(running: RunningSite) -> bool:
+    """Whether this host's supervisor has a port and does not answer there; one that still starts has none."""
+    reference = SiteDatabase(running.tango_host).reference(supervisor_of(running.host))
+    return bool(reference) and reach(endpoint(reference)) == "silent"
 
 
 def servers_of(host: str, wanted: dict[Entry, Value]) -> set[str]:

@@ -1,5 +1,6 @@
 """Every command as a person types it, with the demonstration site up: what it prints, and how it ends."""
 
+import contextlib
 import csv
 import io
 import json
@@ -393,10 +394,10 @@ def test_a_frozen_database_is_said_so_and_replaced(site: Site) -> None:
     site.text("read", POWER)
 
 
-def test_a_frozen_supervisor_leaves_the_servers_unknown(site: Site) -> None:
-    """JSON as always, exit status 1, in time; here from files, elsewhere from the database."""
+def test_a_frozen_supervisor_leaves_the_servers_unknown_until_up_replaces_it(site: Site) -> None:
+    """JSON as always, exit status 1, in time; here from files, elsewhere from the database. The servers run on."""
     pid = site.pids()["Supervisor/local"]
-    names = {server["name"] for server in site.status()["servers"]}
+    pids = {server["name"]: server["pid"] for server in site.status()["servers"]}
     elsewhere = {**site.environment, "BANDONEON_RUN": str(site.run / "none"), "TANGO_HOST": site.tango_host}
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -408,10 +409,14 @@ def test_a_frozen_supervisor_leaves_the_servers_unknown(site: Site) -> None:
             assert done.returncode == 1
             assert "bandoneon: " in done.stderr
             status = json.loads(done.stdout)
-            assert {server["name"]: server["state"] for server in status["servers"]} == dict.fromkeys(names, "unknown")
+            assert {server["name"]: server["state"] for server in status["servers"]} == dict.fromkeys(pids, "unknown")
             assert not status["ready"]
+        assert "Restarting the supervisor, which hangs" in site.command("up", "deploy/site.yaml", timeout_s=30).stderr
+        assert site.pids()["Supervisor/local"] != pid
+        assert {server["name"]: server["pid"] for server in site.status()["servers"]} == pids
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     site.wait_ready()
 
 
