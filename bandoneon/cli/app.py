@@ -30,7 +30,9 @@ def everywhere(
     site_name: Annotated[
         str | None, typer.Option("--site", metavar="NAME", help="A site that is up here; default: the last one.")
     ] = None,
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Where archived data is.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Where archived data is; default: as last time.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
     """Run and use a site of Tango instruments. The options may stand anywhere."""

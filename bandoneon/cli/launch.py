@@ -45,11 +45,6 @@ class Launched:
     outdated: dict[str, int]
 
 
-def data_of(file: SiteFile, data: Path | None) -> Path:
-    """Return where a site's data goes when it is not up yet."""
-    return data or default_data(file.site.site)
-
-
 def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
     """Bring a site up as far as its supervisor; a site that is up already only gets the changes."""
     site, run = file.site, default_root() / file.site.site
@@ -65,7 +60,7 @@ def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
         running = RunningSite(
             site=site.site,
             tango_host=_tango_host(file, known, already, claims),
-            data=known.data if already and known is not None else data_of(file, data),
+            data=_data_of(site.site, known, already, data),
             run=run,
             host=site.hosts[0].name,
             hosts=[host.name for host in site.hosts],
@@ -168,6 +163,15 @@ def _alone(run: Path) -> Iterator[None]:
 def _known(run: Path) -> RunningSite | None:
     """Return what is remembered of the site from last time."""
     return RunningSite.find(run.parent, run.name) if (run / "site.json").exists() else None
+
+
+def _data_of(site: str, known: RunningSite | None, already: bool, data: Path | None) -> Path:
+    """Return where a site's data goes: as asked for, as the environment says, where it was last time, or data/SITE."""
+    if data is not None:
+        return data
+    if known is not None and (already or "BANDONEON_DATA" not in os.environ):
+        return known.data
+    return default_data(site)
 
 
 def _tango_host(file: SiteFile, known: RunningSite | None, already: bool, claims: contextlib.ExitStack) -> str:
