@@ -44,7 +44,7 @@ def ask(found: Target, hosts: Collection[str] = ()) -> Report:
                 result.servers += _unknown_servers(database, entries, name.removeprefix(_SUPERVISOR))
                 result.problems.append(
                     f"{sentence(error, f'the supervisor {name}')}; the instruments may run all the same, "
-                    "`./run up` starts it again"
+                    f"`{'./run up SITE' if found.running is None else found.running.up_command}` starts it again"
                 )
         stopped = [server["name"] for server in result.servers if server["state"] == "stopped"]
         result.may_end = _may_end(database, stopped)

@@ -13,7 +13,7 @@ import tango
 
 from bandoneon.cli import processes
 from bandoneon.cli.inquiry import supervisor_of
-from bandoneon.cli.options import CommandError
+from bandoneon.cli.options import DEMO, CommandError
 from bandoneon.cli.report import REPORT
 from bandoneon.cli.wanted import wanted_of
 from bandoneon.site.database import SiteDatabase
@@ -66,6 +66,7 @@ def launch(file: SiteFile, data: Path | None, say: Say) -> Launched:
             hosts=[host.name for host in site.hosts],
             panels=site.panels.model_dump(exclude_none=True),
             may_end=may_end(wanted),
+            file="" if file.path.resolve() == DEMO else str(file.path.resolve()),
         )
         environment = _environment(file, running)
         os.environ["TANGO_HOST"] = running.tango_host

@@ -16,6 +16,9 @@ from bandoneon.site.running import RunningSite, default_data, default_root
 if TYPE_CHECKING:
     import typer
 
+DEMO = Path(__file__).resolve().parents[2] / "deploy" / "site.yaml"
+"""The site file of `up`, `plan` and `apply` when none is named."""
+
 WITH_VALUE = {"--site": "the name of a site", "--data": "a directory"}
 FLAGS = ("--debug",)
 
@@ -133,7 +136,9 @@ def need_database(found: Target) -> None:
             if found.running is None:
                 raise CommandError(f"no Tango database answers at TANGO_HOST {found.tango_host}")
             if not answers(found.running.socket):
-                raise CommandError(f"site {found.running.site} is not up: bring it up with `./run up`")
+                raise CommandError(
+                    f"site {found.running.site} is not up: bring it up with `{found.running.up_command}`"
+                )
             raise CommandError(
                 f"the database of site {found.running.site} does not answer at {found.tango_host}; "
                 "it is being restarted: try again, or see `./run logs DataBaseds/2`"

@@ -85,8 +85,8 @@ def from_files(site: RunningSite) -> Report:
             unknown_server(name, pid=process.pid) for name, process in children(site).items() if process.level > 0
         ]
         result.problems.append(
-            f"the supervisor of {site.host} has written no report for {FRESH_S:g} s: it starts, hangs (`./run up` "
-            f"replaces it), or its disk is full, see `./run logs Supervisor/{site.host}`"
+            f"the supervisor of {site.host} has written no report for {FRESH_S:g} s: it starts, hangs "
+            f"(`{site.up_command}` replaces it), or its disk is full, see `./run logs Supervisor/{site.host}`"
         )
     for server, name in result.archiver_devices():
         figures = None

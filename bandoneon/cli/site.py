@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bandoneon.cli import processes
-from bandoneon.cli.options import CommandError, Options, Target, need_database, print_json, target
+from bandoneon.cli.options import DEMO, CommandError, Options, Target, need_database, print_json, target
 from bandoneon.errors import SiteError
 from bandoneon.site.running import RunningSite, default_data, default_root
 
@@ -25,7 +25,6 @@ JSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PRUNE = Annotated[bool, typer.Option("--prune", help="Delete what the site owns and no longer names.")]
 SITE = Annotated[Path, typer.Argument(metavar="[SITE]", help="Site file.", show_default=False)]
 
-DEMO = Path(__file__).resolve().parents[2] / "deploy" / "site.yaml"
 LOG_LINES = 40
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

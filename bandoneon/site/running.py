@@ -33,7 +33,7 @@ class RunningSite:
     `tango_host` is its database as NAME:PORT, `host` the name its supervisor has (`tango/admin/<host>`), `hosts` the
     names of all its hosts ([]: not known), `run` and `data` are absolute paths, `pids` the level 0 processes (spawner,
     database, supervisor) when it came up; `panels` is that section of the site file, `may_end` are the servers whose
-    policy lets them end well.
+    policy lets them end well; `file` is the site file's absolute path, "" the demonstration's.
     """
 
     site: str
@@ -45,6 +45,12 @@ class RunningSite:
     pids: dict[str, int] = field(default_factory=dict[str, int])
     panels: dict[str, object] = field(default_factory=dict[str, object])
     may_end: list[str] = field(default_factory=list[str])
+    file: str = ""
+
+    @property
+    def up_command(self) -> str:
+        """The command that brings it up, and again what of it is down."""
+        return f"./run up {self.file}".rstrip()
 
     @property
     def root(self) -> Path:

@@ -65,7 +65,7 @@ def test_a_second_site_does_not_disturb_the_first(site: Site, tmp_path: Path) ->
     finally:
         site.text("down", "--site", "second")
     assert site.pids() == before
-    assert "site second is not up: bring it up with `./run up`" in refused(site, 1, "status")
+    assert f"site second is not up: bring it up with `./run up {path}`" in refused(site, 1, "status")
     site.text("up", "deploy/site.yaml", "--detach")
     assert site.status()["site"] == "demo"
     assert site.pids() == before

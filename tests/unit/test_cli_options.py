@@ -70,7 +70,9 @@ def here(run_directory: Path, monkeypatch: pytest.MonkeyPatch) -> RunningSite:
     monkeypatch.setenv("TANGO_HOST", "to be restored")
     monkeypatch.delenv("TANGO_HOST")
     address = f"127.0.0.1:{free_port()}"
-    site = RunningSite("here", address, data=run_directory / "d", run=run_directory / "here", host="local")
+    site = RunningSite(
+        "here", address, data=run_directory / "d", run=run_directory / "here", host="local", file="/lab/here.yaml"
+    )
     site.write()
     return site
 
@@ -102,7 +104,7 @@ def test_data_may_be_named() -> None:
 @pytest.mark.usefixtures("here")
 def test_a_site_that_is_down_is_said_so() -> None:
     """No Tango time-out: the port tells at once."""
-    with pytest.raises(CommandError, match=r"site here is not up: bring it up with `./run up`"):
+    with pytest.raises(CommandError, match=r"site here is not up: bring it up with `./run up /lab/here.yaml`"):
         need_database(found_by(Options()))
 
 
