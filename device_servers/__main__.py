@@ -16,8 +16,11 @@ from device_servers.registry import SERVERS
 
 def main(arguments: list[str]) -> int:
     """Run the server that `arguments` (class, instance) name; return the exit status."""
-    if len(arguments) != 2 or arguments[0] not in SERVERS:
-        print(f"usage: python -m device_servers CLASS INSTANCE, CLASS one of {', '.join(SERVERS)}", file=sys.stderr)  # noqa: T201
+    if len(arguments) != 2:
+        print("usage: python -m device_servers CLASS INSTANCE", file=sys.stderr)  # noqa: T201
+        return 2
+    if arguments[0] not in SERVERS:
+        print(f"there is no server class {arguments[0]} here; known are {', '.join(SERVERS)}", file=sys.stderr)  # noqa: T201
         return 2
     name, instance = arguments
     setproctitle.setproctitle(f"python -m device_servers {name} {instance}")

@@ -113,7 +113,8 @@ def _problem(missing: set[str], rows: dict[str, Any], now: Report) -> str:
         last = f" (last exit: {server['last_exit']})" if server.get("last_exit") else ""
         parts.append(f"{name} is {server['state']}{last}, see `./run logs {name}`")
     if not parts:
-        parts = [f"{one['device']} is {one['state']}" for one in now.archivers if one["state"] not in HEALTHY]
+        ill = [f"{one['device']} is {one['state']}" for one in now.archivers if one["state"] not in HEALTHY]
+        parts = [f"{text}, see `./run archive status`" for text in ill]
     return "; ".join(parts) or "some server of an earlier site file does not run, see `./run status`"
 
 

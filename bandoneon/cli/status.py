@@ -17,7 +17,7 @@ from bandoneon.cli.options import (
     options_first,
     print_json,
 )
-from bandoneon.cli.outcome import complain
+from bandoneon.cli.outcome import complain, program
 from bandoneon.cli.report import ARCHIVER_SHOWN, Report, from_files
 from bandoneon.cli.words import coloured, duration, table
 
@@ -92,6 +92,9 @@ def show(now: Report) -> None:
         for one in now.servers
     ]
     print(table(["server", "state", "pid", "restarts", "for", "last exit"], rows))
+    for one in now.servers:
+        if one.get("last_lines"):
+            print(f"{one['name']} said last: {one['last_lines'][-1]} (more: {program()} logs {one['name']})")
     if now.archivers:
         rows = [[_figure(one.get(key)) for key in ARCHIVER_SHOWN] for one in now.archivers]
         print()

@@ -157,7 +157,7 @@ def test_a_server_that_dies_at_once_every_time_is_given_up_loudly(host: Host) ->
     bad = host.wait_for(BAD, "given_up", 30)
     assert bad["restarts"] == 2
     assert bad["last_exit"] == "code 2"
-    assert "usage" in bad["last_lines"][-1]
+    assert "there is no server class Nonsense here" in bad["last_lines"][-1]
     wait_until(lambda: str(host.supervisor.state()) == "ALARM", 5, "the supervisor is in ALARM")
     assert f"{BAD} is given up" in host.supervisor.status()
     assert host.report()[FIRST]["state"] == host.report()[SECOND]["state"] == "running"

@@ -194,3 +194,10 @@ def test_the_table_names_servers_and_archivers(up: Target, capsys: pytest.Captur
     assert lines[0] == "x at 127.0.0.1:1: ready"
     assert lines[2].split()[:4] == ["Meter/1", "running", "7", "0"]
     assert lines[-1].split() == ["archive/x/1", "RUNNING", "3", "30.0", "–", "0"]
+
+
+def test_a_server_that_fails_is_shown_with_its_last_words(up: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever is called at night reads at once why, and where there is more."""
+    write_report(run_of(up), [{**server("Meter/1", state="given_up"), "last_lines": ["first", "no such port"]}])
+    show(report(up))
+    assert "Meter/1 said last: no such port (more: ./run logs Meter/1)\n" in capsys.readouterr().out
