@@ -4,10 +4,11 @@
 library's `logging` gets goes the same way.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -41,7 +42,7 @@ def configure(level: str = "INFO", **context: object) -> None:
     structlog.configure(
         processors=[*shared, _to_sinks, *exceptions, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Lenient(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -52,6 +53,21 @@ def configure(level: str = "INFO", **context: object) -> None:
         )
     )
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+
+
+class _Lenient:
+    """A stream that loses what it cannot write, since its disk is full, and never fails who writes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def _with_context(context: dict[str, object]) -> Callable[..., MutableMapping[str, Any]]:

@@ -1,10 +1,12 @@
 """Structured logs: JSON where no terminal is, with context, to sinks too, from the standard library as well."""
 
+import contextlib
 import io
 import json
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,3 +116,14 @@ def test_a_terminal_shows_readable_lines(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "ready" in screen.getvalue()
     assert "lab/power/1" in screen.getvalue()
     assert not screen.getvalue().startswith("{")
+
+
+def test_a_disk_that_is_full_costs_the_line_and_not_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server polls, and a supervisor supervises, whether or not their logs can be written."""
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        configure("INFO", server="Meter/1")
+        for _ in range(3):
+            get_logger().error("failed", reason="x" * 8192)
+        with contextlib.suppress(OSError):
+            full.close()
