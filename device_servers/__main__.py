@@ -39,10 +39,15 @@ def main(arguments: list[str]) -> int:
         serve(classes, name, instance, streams=server.streams)
     except tango.DevFailed as error:
         log.error("not started", reason=sentence(error, f"{name}/{instance}"))
-        return 1
+        return EXIT_DATABASE_UNREACHABLE if refused_by_database(error) else 1
     finally:
         lifecycle.make_all_safe()
     return 0
+
+
+def refused_by_database(error: tango.DevFailed) -> bool:
+    """Whether a command of the Tango database failed, because its disk is full for one: the server is not to blame."""
+    return any("on device sys/database/" in str(entry.desc) for entry in error.args)
 
 
 if __name__ == "__main__":

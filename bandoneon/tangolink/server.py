@@ -23,7 +23,7 @@ EVENTS_KEPT: Final = 100_000
 EVENTS_KEPT_WITH_STREAMS: Final = 256
 
 EXIT_DATABASE_UNREACHABLE: Final = 75
-"""Exit status (EX_TEMPFAIL of sysexits.h) of a start that failed because the database does not answer."""
+"""Exit status (EX_TEMPFAIL of sysexits.h) of a start for which the database did not answer or could not write."""
 
 
 def failed(error: BaseException, origin: str) -> tango.DevFailed:

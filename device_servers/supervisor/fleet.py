@@ -18,7 +18,7 @@ from device_servers.supervisor.policy import Past, Policy, decide
 State = Literal["stopped", "starting", "running", "stopping", "backing_off", "given_up", "hung", "unknown"]
 
 EXIT_DATABASE_UNREACHABLE: Final = 75
-"""Exit status of a server whose start failed because the database does not answer: waited for, not counted."""
+"""Exit status of a server whose start failed at the database, which is away or full: waited for, not counted."""
 
 RETRY_S: Final = 0.5
 """Such a start, and one whose process could not be made, is tried again after so long."""
@@ -263,7 +263,7 @@ class Fleet:
         server.pid, server.kill_s = None, None
         before = server.state
         if before == "starting" and exit_event.get("code") == EXIT_DATABASE_UNREACHABLE:
-            self._retry(server, "the Tango database does not answer", now)
+            self._retry(server, "the Tango database does not answer or cannot write", now)
             return []
         self._note_exit(server, exit_event, now)
         if before == "stopping":

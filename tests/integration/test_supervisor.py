@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -329,6 +330,21 @@ def test_a_frozen_database_is_not_taken_for_failing_servers(host: Host) -> None:
     first = host.wait_for(FIRST, "running")
     assert (first["pid"], first["restarts"]) == (pids[FIRST], 0)
     assert "hangs" not in [line["what"] for line in host.history(FIRST)]
+
+
+def test_a_start_that_a_full_database_refuses_is_waited_for(host: Host) -> None:
+    """Whoever frees the disk need not start anything: no such start is counted, and the report says what is wrong."""
+    host.policy(SECOND, max_restarts=1)
+    host.supervisor.command_inout("UpdateServersInfo")
+    with contextlib.closing(sqlite3.connect(host.database.directory / "database.sqlite")) as full:
+        full.execute(
+            "CREATE TRIGGER full BEFORE UPDATE ON device BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END"
+        )
+        os.kill(host.report()[SECOND]["pid"], signal.SIGKILL)
+        wait_until(lambda: "not started" in [line["what"] for line in host.history(SECOND)], 20, "a start has failed")
+        assert "database or disk is full" in host.wait_for(SECOND, "backing_off")["last_lines"][-1]
+        full.execute("DROP TRIGGER full")
+    assert host.wait_for(SECOND, "running")["restarts"] == 1
 
 
 def test_a_frozen_server_is_found_hung_and_started_again(host: Host) -> None:
