@@ -57,14 +57,13 @@ class Health:
         self.last_good_time_s: float | None = None
         self.silences = 0
         self.silence_from_s: float | None = None
-        self.error = ""
 
     def good(self, now_s: float, time_s: float) -> None:
         """Note a good event."""
         if self.last_good_s is not None and now_s - self.last_good_s > SILENCE_S:
             self.silences += 1
             self.silence_from_s = self.last_good_time_s
-        self.last_good_s, self.last_good_time_s, self.error = now_s, time_s, ""
+        self.last_good_s, self.last_good_time_s = now_s, time_s
 
     def age_s(self, now_s: float) -> float | None:
         """Return the seconds since the last good event; None before the first."""
@@ -76,16 +75,18 @@ class Health:
 
 
 class Reading:
-    """The last value of one attribute, with its quality, time and error, and a ring for curves.
+    """The last value of one attribute, with its set-point, quality, time and error, and a ring for curves.
 
-    `quality` is VALID, INVALID, ALARM, CHANGING or WARNING. `value` stays when the attribute becomes
-    invalid or its server dies; `sequence` grows with everything that happened.
+    `set_value` is what was last written, None while that is not known. `quality` is VALID, INVALID, ALARM, CHANGING or
+    WARNING. `value` stays when the attribute becomes invalid or its server dies; `sequence` grows with everything that
+    happened.
     """
 
     def __init__(self, health: Health, attribute: str, *, ring: bool = False) -> None:
         self.health = health
         self.attribute = attribute
         self.value: object = None
+        self.set_value: object = None
         self.quality = "INVALID"
         self.time_s: float | None = None
         self.good_s: float | None = None
@@ -99,14 +100,15 @@ class Reading:
         """Full name, domain/family/member/attribute."""
         return f"{self.health.device}/{self.attribute}"
 
-    def accept(self, value: object, quality: str, time_s: float, now_s: float) -> None:
-        """Take a value that arrived; None is a reading that is not valid."""
+    def accept(self, value: object, quality: str, time_s: float, now_s: float, set_value: object = None) -> None:
+        """Take a value that arrived, and the set-point that came with it; None is a reading that is not valid."""
         self.health.good(now_s, time_s)
         if value is None or quality == "INVALID":
             self.quality, self.error = "INVALID", ""
             self._mark_gap(time_s)
         else:
             self.value, self.quality, self.time_s, self.error, self.good_s = value, quality, time_s, "", now_s
+            self.set_value = set_value
             self._draw(time_s)
         self.sequence += 1
 

@@ -1,19 +1,24 @@
 """The window's link to Tango: taurus listeners feed readings; commands, writes and probes run in threads.
 
-Two traps of taurus 5.4.1 shape it: an attribute made while the database is down never recovers, and an enum made
-while its server is down fails for ever. So an attribute is made only after its device has answered a ping, and the
-pings start when the database has answered.
+One `ServerWatch` per server says when it answers, first or again: only then are its attributes listened to, anew each
+time, and its devices' proxies made. So a restarted server is heard again within about a second of its answer (Tango's
+own recovery takes 8 to 18 s), and two traps of taurus 5.4.1 are avoided: an attribute made while the database is down
+never recovers, and an enum made while its server is down fails for ever. Nor is a proxy ever made of a server that
+hangs: to set its time-out PyTango connects with the interpreter locked, and the window would stand still meanwhile.
 """
 
-import contextlib
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any
 
 import tango
 
+from bandoneon.errors import LinkDown
 from bandoneon.tangolink.proxy import device as device_proxy
+from bandoneon.tangolink.proxy import sentence
+from bandoneon.tangolink.subscription import ServerRun, ServerWatch
 from gui.presenters.readings import Reading, Readings
 from gui.presenters.site import Registered, Site, describe_site
 from gui.widgets.jobs import Done, Jobs
@@ -50,7 +55,7 @@ class Listener:
             elif kind in (TaurusEventType.Change, TaurusEventType.Periodic) and event is not None:
                 value = plain(event.rvalue)
                 quality = str(event.quality).rpartition(".")[2].removeprefix("ATTR_")
-                self._reading.accept(value, quality, event.time.totime(), time.monotonic())
+                self._reading.accept(value, quality, event.time.totime(), time.monotonic(), plain(event.wvalue))
         except Exception as problem:  # noqa: BLE001  an exception here would end taurus's event thread
             self._reading.fail(repr(problem))
 
@@ -58,9 +63,64 @@ class Listener:
 def plain(value: Any) -> object:
     """Return a value without taurus's unit and numpy's type; a state by its name."""
     value = getattr(value, "magnitude", value)
-    if isinstance(value, tango.DevState):
+    if isinstance(value, Enum | tango.DevState):
         return value.name
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+
+
+class WatchedServer:
+    """What the window wants of one server. Whatever calls Tango here runs in the thread of its watch."""
+
+    def __init__(self, name: str, tango_host: str) -> None:
+        self._tango_host = tango_host
+        self._wanted: dict[str, Reading] = {}
+        self._listeners: dict[str, Listener] = {}
+        self._retry_s = 0.0
+        self.proxies: Mapping[str, tango.DeviceProxy] = {}
+        self.watch = ServerWatch(name, self._came, lambda _reason: None, self._tend)
+
+    def want(self, reading: Reading) -> None:
+        """Listen to an attribute: within a ping if the server runs, else when it comes."""
+        self._wanted[reading.name.lower()] = reading
+
+    def close(self) -> None:
+        """Listen to nothing any more; `watch` has been stopped."""
+        self.watch.join()
+        self._unlisten()
+
+    def _came(self, _run: ServerRun) -> None:
+        # what belongs to the run before is dead; while one of its subscriptions is left Tango does not make the others
+        # anew, but waits for its own recovery
+        self._unlisten()
+        self.proxies = {}
+        self._listen()
+
+    def _tend(self) -> None:
+        if len(self._listeners) < len(self._wanted) and time.monotonic() >= self._retry_s:
+            self._listen()
+
+    def _listen(self) -> None:
+        """Listen to what is not listened to yet; what fails is tried again soon, and keeps nothing else waiting."""
+        for name, reading in list(self._wanted.items()):
+            if name in self._listeners:
+                continue
+            try:
+                self._make_proxy(reading.health.device)
+                attribute = taurus.Attribute(f"tango://{self._tango_host}/{reading.name}")
+                self._listeners[name] = Listener(reading, attribute)
+            except Exception as problem:  # noqa: BLE001  taurus raises what it likes, and this thread must go on
+                reading.fail(sentence(problem, reading.name))
+                self._retry_s = time.monotonic() + RETRY_S
+
+    def _make_proxy(self, device: str) -> None:
+        if device.lower() not in self.proxies:
+            made = device_proxy(f"tango://{self._tango_host}/{device}")
+            self.proxies = {**self.proxies, device.lower(): made}
+
+    def _unlisten(self) -> None:
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
 
 
 class Link:
@@ -77,27 +137,28 @@ class Link:
         self.database_error = ""
         self._jobs = jobs
         self._on_site = on_site
-        self._waiting: dict[str, list[Reading]] = {}
-        self._connecting: set[str] = set()
-        self._retry_s: dict[str, float] = {}
-        self._proxies: dict[str, tango.DeviceProxy] = {}
-        self._listeners: list[Listener] = []
+        self._waiting: list[Reading] = []
+        self._registered: dict[str, str] = {}
+        """Server of each device."""
+        self._servers: dict[str, WatchedServer] = {}
         self._asking = False
         self._ask_s = 0.0
 
     def tick(self, now_s: float) -> None:
-        """Start the probes that are due."""
+        """Ask the database when that is due, and hand what is wanted to the watches of its servers."""
         if not self._asking and now_s >= self._ask_s:
             self._asking = True
             self._jobs.probe(self._discover, self._discovered)
-        if self.site is None:
-            return
-        for device in list(self._waiting):
-            if device not in self._connecting and now_s >= self._retry_s.get(device, 0.0):
-                self._connect(device)
+        waiting, self._waiting = self._waiting, []
+        for reading in waiting:
+            server = self._server_of(reading.health.device)
+            if server is None:
+                self._waiting.append(reading)
+            else:
+                server.want(reading)
 
     def command(self, device: str, name: str, argument: object, done: Done) -> None:
-        """Run a command of a device; `argument` None is none."""
+        """Run a command of a device, once; `argument` None is none."""
 
         def work() -> object:
             proxy = self._proxy(device)
@@ -106,68 +167,55 @@ class Link:
         self._jobs.command(work, done, device)
 
     def write(self, device: str, attribute: str, value: object, done: Done) -> None:
-        """Write an attribute of a device."""
+        """Write an attribute of a device, once."""
         self._jobs.command(lambda: self._proxy(device).write_attribute(attribute, value), done, device)
 
     def close(self) -> None:
         """Listen to nothing any more."""
-        for listener in self._listeners:
-            listener.close()
-        self._listeners.clear()
+        for server in self._servers.values():
+            server.watch.stop()
+        for server in self._servers.values():
+            server.close()
 
     def _proxy(self, device: str) -> tango.DeviceProxy:
-        """Return a connected proxy: one that is kept works while the database is away.
-
-        A proxy that never repeats a command also fails once after its server was restarted; a ping takes that.
-        """
-        proxy = self._proxies.get(device)
+        """Return the proxy made when the device's server last came; it is used also while that seems to be gone."""
+        server = self._servers.get(self._registered.get(device.lower(), ""))
+        proxy = server.proxies.get(device.lower()) if server is not None else None
         if proxy is None:
-            proxy = self._proxies[device] = device_proxy(f"tango://{self.tango_host}/{device}")
-        with contextlib.suppress(tango.DevFailed):
-            proxy.ping()
+            reason = server.watch.reason if server is not None else "the Tango database has not named its server"
+            raise LinkDown(f"{device} has not answered yet: {reason}")
         return proxy
 
-    def _wanted(self, reading: Reading) -> None:
-        self._waiting.setdefault(reading.health.device, []).append(reading)
+    def _server_of(self, device: str) -> WatchedServer | None:
+        name = self._registered.get(device.lower())
+        if name is None:
+            return None
+        server = self._servers.get(name)
+        if server is None:
+            server = self._servers[name] = WatchedServer(name, self.tango_host)
+            server.watch.start()
+        return server
 
-    def _discover(self) -> Site:
+    def _discover(self) -> tuple[Registered, ...]:
         host, _, port = self.tango_host.rpartition(":")
         database = tango.Database(host, int(port))
         found = []
         for server in database.get_server_list():
             names = list(database.get_device_class_list(server))
             found += [Registered(*pair, server) for pair in zip(names[::2], names[1::2], strict=True)]
-        return describe_site(found)
+        return tuple(found)
 
-    def _discovered(self, site: Site | None, error: str | None) -> None:
+    def _discovered(self, registered: tuple[Registered, ...] | None, error: str | None) -> None:
         self._asking = False
         self._ask_s = time.monotonic() + (RETRY_S if error else REDISCOVER_S)
         self.database_error = error or ""
-        if site is not None and site != self.site:
+        if registered is None:
+            return
+        self._registered = {entry.device.lower(): entry.server for entry in registered}
+        site = describe_site(registered)
+        if site != self.site:
             self.site = site
             self._on_site(site)
 
-    def _connect(self, device: str) -> None:
-        readings = self._waiting[device]
-        self._connecting.add(device)
-
-        def work() -> list[Listener]:
-            self._proxies.setdefault(device, device_proxy(f"tango://{self.tango_host}/{device}")).ping()
-            return [
-                Listener(reading, taurus.Attribute(f"tango://{self.tango_host}/{reading.name}"))
-                for reading in list(readings)
-            ]
-
-        def done(listeners: list[Listener] | None, error: str | None) -> None:
-            self._connecting.discard(device)
-            if error or listeners is None:
-                self._retry_s[device] = time.monotonic() + RETRY_S
-                self.readings.health(device).error = error or ""
-                return
-            self._listeners += listeners
-            left = readings[len(listeners) :]
-            self._waiting.pop(device)
-            if left:
-                self._waiting[device] = left
-
-        self._jobs.probe(work, done)
+    def _wanted(self, reading: Reading) -> None:
+        self._waiting.append(reading)
