@@ -81,9 +81,9 @@ class PowerMeterCard(Card):
 
     def _zero(self) -> None:
         if self.meter.zero.value:
-            self._commands.switch("zero_enabled", False, "Zero switched off")
+            self._commands.switch("zero_enabled", False, "Zero switched off", "Switching zero off…")
         else:
-            self._commands.run("Zero", "Zero stored")
+            self._commands.run("Zero", "Zero stored", "Storing zero…")
 
     def _top(self) -> QHBoxLayout:
         top = QHBoxLayout()

@@ -50,13 +50,16 @@ class RotatorCard(Card):
         set_text(self.position, view.position)
         set_text(self.unit, view.unit)
         set_properties(self.position, stale="true" if view.stale else "false")
-        text, role = self._notice.line(view.line, now_s)
-        set_properties(self.line, role=role)
-        self.line.set_full_text(text)
+        self._show_line(now_s)
         set_enabled(self.stop_button, view.can_stop)
         self.target.refresh(now_s)
         self.jog_step.refresh(now_s)
         self._show_buttons()
+
+    def _show_line(self, now_s: float) -> None:
+        text, role = self._notice.line(self.rotator.view(now_s).line, now_s)
+        set_properties(self.line, role=role)
+        self.line.set_full_text(text)
 
     def _show_buttons(self) -> None:
         can_move = self.rotator.view(time.monotonic()).can_move
@@ -67,16 +70,17 @@ class RotatorCard(Card):
         set_enabled(self.forward, jogs)
 
     def _stop(self) -> None:
-        self._commands.run("Stop", "Stop")
+        self._commands.stop()
+        self._show_line(time.monotonic())
 
     def _home(self) -> None:
-        self._commands.run("Home", "Home")
+        self._commands.run("Home", "Home", "Looking for home…")
 
     def _back(self) -> None:
-        self._commands.run("JogBackward", "Jog backward")
+        self._commands.run("JogBackward", "Jog backward", "Jogging…")
 
     def _forward(self) -> None:
-        self._commands.run("JogForward", "Jog forward")
+        self._commands.run("JogForward", "Jog forward", "Jogging…")
 
     def _arrange(self, device: str) -> None:
         self.body.setSpacing(6)

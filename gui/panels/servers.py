@@ -73,13 +73,14 @@ class ServersCard(Card):
         super().__init__("Servers")
         self._link, self._log, self._overview = link, log, overview
         self._notice = Notice()
-        self._selected = ""
+        self._selected = self._bound = ""
         self._note = ""
         self.note = label("", "caption")
         self.rows = Rows(_HEADINGS, right_from=2)
         self._delegate = ServerDelegate()
         self.table = Table(self.rows, self._delegate, _SERVER_ROW, headings=True)
-        self.start = button("&Start", "Starts the selected server", on_press=self._act("start", "DevStart"))
+        start = self._act("start", "DevStart")
+        self.start = button("&Start", "Starts the selected server", on_press=lambda: start(self._bound))
         self.stop = ConfirmButton("S&top", "Confirm stop", "Stops the selected server (two presses)")
         self.restart = ConfirmButton("&Restart", "Confirm restart", "Restarts the selected server (two presses)")
         self.stop.confirmed.connect(self._act("stop", "DevStop"))
@@ -111,8 +112,8 @@ class ServersCard(Card):
         moved = names != [row.name for row in self.rows.rows]
         self.rows.show_rows(view.rows)
         if moved and names:
-            index = names.index(self._selected) if self._selected in names else 0
-            self.table.selectRow(index)
+            wanted = self._selected or names[0]
+            self.table.select(names.index(wanted) if wanted in names else None)
         self.table.setMaximumHeight(_HEADING + _SERVER_ROW * max(len(names), 2) + 2)
         self.devices.show_rows(view.devices)
         self._show_buttons(now_s)
@@ -121,6 +122,9 @@ class ServersCard(Card):
         row = self.selected
         alive = row is not None and self._overview.supervisor_alive(row.supervisor, now_s)
         possible = buttons(row, alive)
+        self._bound = row.name if row is not None else ""
+        for confirmed in (self.stop, self.restart):
+            confirmed.bind(self._bound)
         set_enabled(self.start, possible.start)
         set_enabled(self.stop, possible.stop)
         set_enabled(self.restart, possible.restart)
@@ -131,26 +135,24 @@ class ServersCard(Card):
 
     def _chosen(self) -> None:
         row = self.selected
-        if row is not None and row.name != self._selected:
+        if row is not None:
             self._selected = row.name
-            self.stop.disarm()
-            self.restart.disarm()
         self._show_buttons(time.monotonic())
 
-    def _act(self, verb: str, command: str) -> Callable[[], None]:
-        def act() -> None:
-            row = self.selected
+    def _act(self, verb: str, command: str) -> Callable[[str], None]:
+        def act(name: str) -> None:
+            row = next((row for row in self.rows.rows if row.name == name), None)
             if row is None:
                 return
 
             def done(_result: object, error: str | None) -> None:
-                line = action_line(row.name, verb, error)
+                line = action_line(name, verb, error)
                 self._notice.ended(line if error else None, time.monotonic())
                 self._log.add("ERROR" if error else "INFO", row.supervisor, line)
                 self._show_buttons(time.monotonic())
 
-            self._log.add("INFO", row.supervisor, f"{verb.capitalize()} {row.name}: asked for")
-            self._link.command(row.supervisor, command, row.name, done)
+            self._log.add("INFO", row.supervisor, f"{verb.capitalize()} {name}: asked for")
+            self._link.command(row.supervisor, command, name, done)
 
         return act
 

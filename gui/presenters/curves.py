@@ -25,13 +25,18 @@ def visible(reading: Reading, start_s: float, end_s: float, now_s: float) -> tup
     if not len(times):
         return times, values
     times, values = stepped(times, values)
-    heard_s = reading.health.last_good_time_s or times[-1]
-    until_s = end_s if reading.health.alive(now_s) else min(end_s, heard_s)
+    until_s = held_until(reading, end_s, now_s)
     if until_s > times[-1] and np.isfinite(values[-1]):
         times, values = np.append(times, until_s), np.append(values, values[-1])
     if times[0] < start_s:
         times[0] = start_s
     return times, values
+
+
+def held_until(reading: Reading, end_s: float, now_s: float) -> float:
+    """Return until when the last value is known to hold: up to `end_s` while its device lives."""
+    heard_s = reading.health.last_good_time_s
+    return end_s if heard_s is None or reading.health.alive(now_s) else min(end_s, heard_s)
 
 
 def stepped(times: Floats, values: Floats) -> tuple[Floats, Floats]:
@@ -99,21 +104,33 @@ class Statistics(NamedTuple):
 NO_STATISTICS = Statistics(*(NONE,) * 6)
 
 
-def statistics(reading: Reading, start_s: float, end_s: float, scale: float, decimals: int) -> Statistics:
-    """Return the statistics of the points between two times, each times `scale`."""
+def statistics(reading: Reading, start_s: float, end_s: float, now_s: float, scale: float, decimals: int) -> Statistics:
+    """Return the statistics of a curve between two times, each times `scale`.
+
+    Every value counts for as long as it held: events come when something changes, not at even times.
+    """
     assert reading.ring is not None
     times, values = reading.ring.since(start_s)
-    inside = values[(times >= start_s) & (times <= end_s) & np.isfinite(values)] * scale
-    current = fixed(None if reading.value is None else (reading.number() or 0.0) * scale, decimals)
-    if not len(inside):
+    number = reading.number()
+    current = fixed(None if number is None else number * scale, decimals)
+    ends = np.append(times[1:], held_until(reading, end_s, now_s))
+    weights = np.minimum(ends, end_s) - np.maximum(times, start_s)
+    arrived = (times >= start_s) & (times <= end_s) & np.isfinite(values)
+    shown = np.isfinite(values) & (arrived | (weights > 0))
+    if not shown.any():
         return NO_STATISTICS._replace(now=current, samples="0")
+    values, weights = values[shown] * scale, np.maximum(weights[shown], 0.0)
+    if not weights.any():
+        weights = np.ones_like(values)
+    mean = float(np.average(values, weights=weights))
+    deviation = float(np.sqrt(np.average((values - mean) ** 2, weights=weights)))
     return Statistics(
         current,
-        fixed(float(inside.min()), decimals),
-        fixed(float(inside.max()), decimals),
-        fixed(float(inside.mean()), decimals),
-        fixed(float(inside.std()), decimals + 1),
-        fixed(len(inside), 0),
+        fixed(float(values.min()), decimals),
+        fixed(float(values.max()), decimals),
+        fixed(mean, decimals),
+        fixed(deviation, decimals + 1),
+        fixed(int(arrived.sum()), 0),
     )
 
 

@@ -4,6 +4,7 @@ A readback never overwrites an edit; a failed write keeps the edit and says why;
 field waits for the next reading, because only a poll tells what the instrument has.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -11,6 +12,10 @@ from gui.presenters.readings import Reading
 from gui.presenters.text import NONE
 
 Role = Literal["caption", "pending", "error"]
+
+
+READBACK_S = 3.0
+"""A device polls a setting soon after it was written, and pushes it only if it changed: then that is what it has."""
 
 
 class Option(NamedTuple):
@@ -29,6 +34,14 @@ class FieldView(NamedTuple):
     note: str
     role: Role
     tip: str
+
+
+class Sent(NamedTuple):
+    """What was written, when, and the time of the reading then."""
+
+    text: str
+    sent_s: float
+    reading_time_s: float | None
 
 
 class EditField:
@@ -58,7 +71,7 @@ class EditField:
         self.error = ""
         self.busy = False
         self._edit: str | None = None
-        self._sent: tuple[str, float | None] | None = None
+        self._sent: Sent | None = None
 
     def readback(self) -> object:
         """Return the value the device last reported; None before the first."""
@@ -72,9 +85,14 @@ class EditField:
         """Return what the note says when there is nothing else to say."""
         return ""
 
-    def waiting(self) -> bool:
-        """Whether a value was written and no reading has come since."""
-        return self._sent is not None and self.reading.time_s == self._sent[1]
+    def obstacle(self) -> str:
+        """Return why nothing can be written now; "" when it can."""
+        return ""
+
+    def waiting(self, now_s: float) -> bool:
+        """Whether a value was written a moment ago, and no reading has come since."""
+        sent = self._sent
+        return sent is not None and self.reading.time_s == sent.reading_time_s and now_s - sent.sent_s < READBACK_S
 
     @property
     def pending(self) -> bool:
@@ -84,8 +102,12 @@ class EditField:
     def edit(self, text: str) -> None:
         """Take what the operator typed or chose; equal to the readback it is no edit."""
         self.error = ""
-        same = text == self.format(self.readback()) or self._number(text) == self._shown_number()
-        self._edit = None if same else text
+        self._edit = None if self.unchanged(text) else text
+
+    def unchanged(self, text: str) -> bool:
+        """Whether `text` says what the device has."""
+        shown = self.format(self.readback())
+        return text == shown or (self._number(text) is not None and self._number(text) == self._number(shown))
 
     def revert(self) -> None:
         """Forget the edit."""
@@ -95,14 +117,17 @@ class EditField:
         """Return the value to write and be busy until `written` or `rejected`; None when there is nothing to write."""
         if self._edit is None or self.busy:
             return None
+        self.error = self.obstacle()
+        if self.error:
+            return None
         value = self._value(self._edit)
         if value is not None:
             self.busy, self.error = True, ""
         return value
 
-    def written(self) -> None:
+    def written(self, now_s: float) -> None:
         """Note that the device took the value."""
-        self._sent = (self._edit or "", self.reading.time_s)
+        self._sent = Sent(self._edit or "", now_s, self.reading.time_s)
         self._edit, self.busy, self.error = None, False, ""
 
     def rejected(self, error: str) -> None:
@@ -115,16 +140,18 @@ class EditField:
             return ""
         if self.options:
             return next((option.label for option in self.options if option.value == value), str(value))
-        return f"{float(value):.{self.decimals}f}" if isinstance(value, int | float) else str(value)
+        if isinstance(value, int | float):
+            return f"{value:.{self.decimals}f}" if math.isfinite(value) else ""
+        return str(value)
 
     def view(self, now_s: float) -> FieldView:
         """Return what the editor shows now."""
         alive = self.reading.health.alive(now_s)
         known = self.readback() is not None
         shown = self.format(self.readback())
-        if not self.waiting():
+        if not self.waiting(now_s):
             self._sent = None
-        text = self._edit if self._edit is not None else self._sent[0] if self._sent else shown
+        text = self._edit if self._edit is not None else self._sent.text if self._sent else shown
         note, role = self._note(alive, shown)
         return FieldView(text, alive and known and not self.busy, self.pending, note, role, self.tip())
 
@@ -150,12 +177,10 @@ class EditField:
         if self.options:
             return next((option.value for option in self.options if option.label == text), None)
         try:
-            return float(text.replace(",", ".").replace("−", "-"))
+            number = float(text.replace(",", ".").replace("−", "-"))
         except ValueError:
             return None
-
-    def _shown_number(self) -> float | None:
-        return self._number(self.format(self.readback()))
+        return number if math.isfinite(number) else None
 
     def _value(self, text: str) -> int | float | None:
         """Return the number in `text` if it may be written, else say why not."""
@@ -184,21 +209,23 @@ def apply_view(fields: Sequence[EditField], now_s: float) -> ApplyView:
 
 
 class TwoPress:
-    """A button that acts at the second press within `WINDOW_S`, in place of a dialog."""
+    """A button that acts at the second press on the same subject within `WINDOW_S`, in place of a dialog.
+
+    A press sooner than `PAUSE_S` after the one before belongs to a double click, and begins anew.
+    """
 
     WINDOW_S = 4.0
+    PAUSE_S = 0.5
 
     def __init__(self) -> None:
         self._armed_s: float | None = None
+        self._subject = ""
 
-    def armed(self, now_s: float) -> bool:
-        """Whether the next press acts."""
-        return self._armed_s is not None and now_s - self._armed_s < self.WINDOW_S
-
-    def press(self, now_s: float) -> bool:
-        """Return True when this press acts."""
-        acts = self.armed(now_s)
-        self._armed_s = None if acts else now_s
+    def press(self, now_s: float, subject: str = "") -> bool:
+        """Return True when this press acts on `subject`."""
+        armed_s = self._armed_s
+        acts = armed_s is not None and subject == self._subject and self.PAUSE_S <= now_s - armed_s < self.WINDOW_S
+        self._armed_s, self._subject = None if acts else now_s, subject
         return acts
 
     def disarm(self) -> None:

@@ -9,8 +9,12 @@ from gui.presenters.text import duration, fixed
 DECIMALS = 3
 
 
+MOVABLE = ("ON", "STANDBY", "ALARM")
+"""States in which a motion may be started."""
+
+
 class TargetField(EditField):
-    """Where the mount shall go: follows the position unless edited, and keeps the target while it turns."""
+    """Where the mount was last sent, and where it shall go. Nothing is sent while it turns."""
 
     sent_note = "Turning to the target…"
 
@@ -18,9 +22,24 @@ class TargetField(EditField):
         super().__init__("Target", position, unit="deg", decimals=DECIMALS, low=-360, high=360)
         self._state = state
 
-    def waiting(self) -> bool:
+    def readback(self) -> object:
+        """Return the set-point."""
+        return self.reading.set_value
+
+    def unchanged(self, text: str) -> bool:
+        """Nothing typed is without effect: after a jog or a stop the mount is not at its set-point."""
+        return False
+
+    def obstacle(self) -> str:
+        """Return why the mount cannot be sent anywhere now."""
+        state = str(self._state.value)
+        if state in MOVABLE:
+            return ""
+        return "Still turning: wait, or press STOP" if state == "MOVING" else f"Not while {state}"
+
+    def waiting(self, now_s: float) -> bool:
         """Whether the move that was started has not ended."""
-        return super().waiting() or (self._sent is not None and "MOVING" in str(self._state.value))
+        return super().waiting(now_s) or (self._sent is not None and self._state.value == "MOVING")
 
 
 class RotatorView(NamedTuple):
@@ -58,7 +77,7 @@ class Rotator:
             not self.position.usable(now_s),
             state,
             self._line(now_s, state),
-            state in ("ON", "STANDBY", "ALARM"),
+            state in MOVABLE,
             True,
         )
 

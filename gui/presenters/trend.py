@@ -72,9 +72,9 @@ class Series:
         size = self._greatest * self.scale
         return max(0, 4 - (math.floor(math.log10(size)) + 1 if size >= 1 else 1))
 
-    def statistics(self, start_s: float, end_s: float) -> Statistics:
+    def statistics(self, start_s: float, end_s: float, now_s: float) -> Statistics:
         """Return its row of the table."""
-        return statistics(self.reading, start_s, end_s, self.scale, self.decimals)
+        return statistics(self.reading, start_s, end_s, now_s, self.scale, self.decimals)
 
     def at(self, times: Floats, values: Floats, time_s: float) -> str:
         """Return the value that was drawn at a time, with its unit."""

@@ -110,13 +110,14 @@ def button(text: str, tip: str = "", *, kind: str = "", on_press: Callable[[], o
 
 
 class ConfirmButton(QPushButton):
-    """A button that acts at its second press within four seconds."""
+    """A button that acts on its subject at the second press within four seconds; a double click is one press."""
 
-    confirmed = pyqtSignal()
+    confirmed = pyqtSignal(str)
 
     def __init__(self, text: str, confirmation: str, tip: str = "") -> None:
         super().__init__(text)
         self._text, self._confirmation = text, confirmation
+        self._subject = ""
         self._presses = TwoPress()
         self.setAutoDefault(False)
         self.setToolTip(tip or "Takes two presses")
@@ -131,6 +132,12 @@ class ConfirmButton(QPushButton):
         """Whether the next press acts."""
         return bool(self.property("armed") == "true")
 
+    def bind(self, subject: str) -> None:
+        """Act on `subject` from now on; a first press on another one is forgotten."""
+        if subject != self._subject:
+            self._subject = subject
+            self.disarm()
+
     def disarm(self) -> None:
         """Forget the first press."""
         self._presses.disarm()
@@ -144,9 +151,9 @@ class ConfirmButton(QPushButton):
         super().focusOutEvent(event)
 
     def _press(self) -> None:
-        if self._presses.press(time.monotonic()):
+        if self._presses.press(time.monotonic(), self._subject):
             self.disarm()
-            self.confirmed.emit()
+            self.confirmed.emit(self._subject)
         else:
             self.setText(self._confirmation)
             set_properties(self, armed="true")

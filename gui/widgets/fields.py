@@ -97,7 +97,7 @@ class FieldWidget(QWidget):
                 field.rejected(error)
                 self._log.add("ERROR", field.reading.health.device, f"{field.name} not set to {shown}: {error}")
             else:
-                field.written()
+                field.written(time.monotonic())
                 self._set_unmodified()
                 self._log.add("INFO", field.reading.health.device, f"{field.name} set to {shown}")
             self._update()

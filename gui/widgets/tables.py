@@ -134,6 +134,10 @@ class Table(QTableView):
         horizontal.setFixedHeight(24)
         horizontal.setStretchLastSection(True)
 
+    def select(self, row: int | None) -> None:
+        """Select a row, or none."""
+        self.setCurrentIndex(_NO_INDEX if row is None else self._rows.index(row, 0))
+
     def selected(self) -> Any | None:
         """Return the selected row."""
         index = self.currentIndex()

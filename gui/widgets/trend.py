@@ -148,7 +148,7 @@ class Trend(QWidget):
             self._plots[0].setXRange(start_s, end_s, padding=0)
         if now_s - self._counted_s >= _STATISTICS_S or self.paused:
             self._counted_s = now_s
-            self._count(start_s, end_s)
+            self._count(start_s, end_s, now_s)
 
     def _fit(self, row: int) -> None:
         members = [number for number, one in enumerate(self.series) if one.unit == self._units[row]]
@@ -165,10 +165,10 @@ class Trend(QWidget):
             if new != old:
                 self._plots[row].setYRange(*new, padding=0)
 
-    def _count(self, start_s: float, end_s: float) -> None:
+    def _count(self, start_s: float, end_s: float, now_s: float) -> None:
         for number, one in enumerate(self.series):
             set_text(self._titles[number], one.title)
-            for shown, text in zip(self._numbers[number], one.statistics(start_s, end_s), strict=True):
+            for shown, text in zip(self._numbers[number], one.statistics(start_s, end_s, now_s), strict=True):
                 set_text(shown, text)
 
     def _mark_stale(self, number: int, stale: bool) -> None:

@@ -46,11 +46,13 @@ class FakeLink:
         """Keep a write."""
         self.writes.append(Call(device, attribute, value, done))
 
-    def put(self, name: str, value: object, quality: str = "VALID", *, ago_s: float = 0.0) -> Reading:
+    def put(
+        self, name: str, value: object, quality: str = "VALID", *, ago_s: float = 0.0, set_value: object = None
+    ) -> Reading:
         """Let a reading (domain/family/member/attribute) come, `ago_s` seconds ago."""
         device, _, attribute = name.rpartition("/")
         reading = self.readings.get(device, attribute)
-        reading.accept(value, quality, time.time() - ago_s, time.monotonic() - ago_s)
+        reading.accept(value, quality, time.time() - ago_s, time.monotonic() - ago_s, set_value)
         return reading
 
 
@@ -90,11 +92,20 @@ def put_meter(link: FakeLink, power: float = 4.962e-3, *, ago_s: float = 0.0) ->
         link.put(f"{POWER}/{name}", value, ago_s=ago_s)
 
 
-def put_rotator(link: FakeLink, device: str, position: float, state: str = "ON", *, ago_s: float = 0.0) -> None:
-    """Let the readings of a mount come."""
+def put_rotator(
+    link: FakeLink,
+    device: str,
+    position: float,
+    state: str = "ON",
+    *,
+    target: float | None = None,
+    ago_s: float = 0.0,
+) -> None:
+    """Let the readings of a mount come; it was sent to `target`, or to where it is."""
     status = {"ON": "In position.", "MOVING": "Turning."}.get(state, "")
-    for name, value in {"State": state, "Status": status, "position": position, "jog_step": 5.0}.items():
+    for name, value in {"State": state, "Status": status, "jog_step": 5.0}.items():
         link.put(f"{device}/{name}", value, ago_s=ago_s)
+    link.put(f"{device}/position", position, ago_s=ago_s, set_value=position if target is None else target)
 
 
 def put_archiver(link: FakeLink, *, lost: int = 0, ago_s: float = 0.0) -> None:

@@ -11,8 +11,9 @@ from bandoneon.errors import SiteError
 from bandoneon.site.running import RunningSite
 from gui.presenters.archiver import Archiver, full_text
 from gui.presenters.attention import Attention, DeviceState, heading
-from gui.presenters.fields import EditField, Option, TwoPress, apply_view
+from gui.presenters.fields import READBACK_S, EditField, Option, TwoPress, apply_view
 from gui.presenters.log import Log, parse_lines
+from gui.presenters.notices import PATIENCE_S as NOTICE_PATIENCE_S
 from gui.presenters.notices import SHOWN_S, Notice
 from gui.presenters.opening import Opening, completed, find_opening, panel_named
 from gui.presenters.overview import PATIENCE_S, Overview
@@ -147,7 +148,16 @@ def test_an_edit_equal_to_the_readback_is_none(readings: Readings) -> None:
     assert not field.pending
 
 
-@pytest.mark.parametrize(("text", "error"), [("1200", "Allowed: 300 to 1100 nm"), ("many", "'many' is no number")])
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("1200", "Allowed: 300 to 1100 nm"),
+        ("many", "'many' is no number"),
+        ("nan", "'nan' is no number"),
+        ("-inf", "'-inf' is no number"),
+        ("1e999", "'1e999' is no number"),
+    ],
+)
 def test_what_may_not_be_written_is_not(readings: Readings, text: str, error: str) -> None:
     """A value out of range or no number is refused at once, and the edit stays."""
     field = wavelength(readings)
@@ -174,11 +184,29 @@ def test_a_good_write_waits_for_the_next_reading(readings: Readings) -> None:
     field = wavelength(readings)
     field.edit("1000")
     field.apply()
-    field.written()
+    field.written(10.0)
     view = field.view(10.0)
     assert (view.text, view.note, view.pending) == ("1000", "Applied, reading back…", False)
     field.reading.accept(999.0, "VALID", 1001.0, 11.0)
     assert field.view(11.0).text == "999"
+
+
+def test_a_good_write_that_changes_nothing_is_not_waited_for_forever(readings: Readings) -> None:
+    """A device pushes nothing when the value stays: after a while what it last said is shown."""
+    field = wavelength(readings)
+    field.edit("1064.3")
+    field.apply()
+    field.written(10.0)
+    field.reading.health.good(10.0 + READBACK_S, 1000.0)
+    view = field.view(10.0 + READBACK_S)
+    assert (view.text, view.note) == ("1064", "")
+
+
+def test_a_value_that_is_no_number_is_not_shown_as_one(readings: Readings) -> None:
+    """The editor is empty, and can be written."""
+    field = wavelength(readings, float("nan"))
+    view = field.view(10.0)
+    assert (view.text, view.enabled) == ("", True)
 
 
 def test_an_edit_survives_its_server(readings: Readings) -> None:
@@ -207,6 +235,20 @@ def test_two_presses_within_four_seconds_act() -> None:
     assert [presses.press(now_s) for now_s in (0.0, 3.9, 10.0, 14.1, 15.0)] == [False, True, False, False, True]
 
 
+def test_a_double_click_is_one_press() -> None:
+    """However often it is repeated: between two presses that act there is a pause."""
+    presses = TwoPress()
+    assert [presses.press(now_s) for now_s in (0.0, 0.2, 0.5, 0.9, 1.7)] == [False, False, False, False, True]
+
+
+def test_presses_on_two_subjects_are_not_two_presses_on_one() -> None:
+    """What was armed for one server acts on no other."""
+    presses = TwoPress()
+    assert not presses.press(0.0, "A/1")
+    assert not presses.press(1.0, "B/1")
+    assert presses.press(2.0, "B/1")
+
+
 def test_a_mount_can_be_stopped_even_when_it_is_silent(link: FakeLink) -> None:
     """Nothing but Stop can be pressed while the mount does not answer."""
     rotator, now_s = Rotator(ROTATORS[0], link.readings), time.monotonic()
@@ -221,18 +263,41 @@ def test_a_mount_can_be_stopped_even_when_it_is_silent(link: FakeLink) -> None:
     )  # fmt: skip
 
 
+def test_the_target_is_the_set_point(link: FakeLink) -> None:
+    """Where the mount was sent, also after a jog or a stop; the same number can be sent again."""
+    rotator, now_s = Rotator(ROTATORS[0], link.readings), time.monotonic()
+    put_rotator(link, ROTATORS[0], 50.0, target=45.0)
+    assert (rotator.target.view(now_s).text, rotator.view(now_s).position) == ("45.000", "50.000")
+    rotator.target.edit("45")
+    assert rotator.target.view(now_s).note == "Edited, was 45.000 deg"
+    assert rotator.target.apply() == 45
+
+
 def test_the_target_stays_while_the_mount_turns(link: FakeLink) -> None:
-    """After a move was started the editor shows where to, not where it is, until the mount stands."""
+    """After a move was started the editor shows where to, until the mount stands."""
     rotator = Rotator(ROTATORS[0], link.readings)
     put_rotator(link, ROTATORS[0], 45.0)
     rotator.target.edit("90")
     assert rotator.target.apply() == 90
-    rotator.target.written()
-    put_rotator(link, ROTATORS[0], 60.0, "MOVING")
+    rotator.target.written(time.monotonic())
+    put_rotator(link, ROTATORS[0], 60.0, "MOVING", target=90.0)
     now_s = time.monotonic()
-    assert (rotator.target.view(now_s).text, rotator.view(now_s).can_move) == ("90", False)
+    view = rotator.target.view(now_s)
+    assert (view.text, view.note, rotator.view(now_s).can_move) == ("90", "Turning to the target…", False)
     put_rotator(link, ROTATORS[0], 90.0)
     assert rotator.target.view(time.monotonic()).text == "90.000"
+
+
+@pytest.mark.parametrize("state", ["MOVING", "FAULT", "INIT", "UNKNOWN"])
+def test_no_move_starts_unless_the_mount_stands(link: FakeLink, state: str) -> None:
+    """Enter in Target writes nothing, says why, and keeps the edit."""
+    rotator = Rotator(ROTATORS[0], link.readings)
+    put_rotator(link, ROTATORS[0], 45.0, state)
+    rotator.target.edit("90")
+    assert rotator.target.apply() is None
+    view = rotator.target.view(time.monotonic())
+    assert (view.pending, view.role) == (True, "error")
+    assert view.note == ("Still turning: wait, or press STOP" if state == "MOVING" else f"Not while {state}")
 
 
 def test_the_archiver_strip_has_units_and_marks_losses(link: FakeLink) -> None:
@@ -345,6 +410,22 @@ def test_a_notice_goes_with_time_or_success() -> None:
     notice.ended("no answer", 100.0)
     notice.ended(None, 101.0)
     assert notice.line("Measuring.", 102.0) == ("Measuring.", "caption")
+
+
+def test_a_command_that_is_not_answered_is_said_to_be_so() -> None:
+    """It shows at once that it was asked for, after a moment that there is no answer, and at last how it ended."""
+    notice = Notice()
+    notice.began("Stopping…", "Stop is not answered", 10.0)
+    assert notice.waits(10.1)
+    assert notice.line("Turning", 10.1) == ("Stopping…", "pending")
+    assert not notice.waits(10.0 + NOTICE_PATIENCE_S)
+    assert notice.line("Turning", 10.0 + NOTICE_PATIENCE_S) == ("Stop is not answered", "error")
+    assert notice.line("Turning", 200.0) == ("Stop is not answered", "error")
+    notice.ended("Stop: its server hangs", 201.0)
+    assert notice.line("Turning", 201.0) == ("Stop: its server hangs", "error")
+    notice.began("Stopping…", "Stop is not answered", 210.0)
+    notice.ended(None, 210.2)
+    assert notice.line("In position.", 210.2) == ("In position.", "caption")
 
 
 def test_a_site_in_the_order_of_the_list() -> None:

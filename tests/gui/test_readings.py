@@ -115,13 +115,32 @@ def test_axis_limits_do_not_follow_every_wiggle() -> None:
     assert axis.update(0.0, 0.1)[1] < 0.2
 
 
-def test_statistics_of_a_window(readings: Readings) -> None:
-    """The row under a trend counts the points inside the window, in the shown unit."""
+def test_statistics_are_weighted_by_the_time_a_value_held(readings: Readings) -> None:
+    """A value that changed seldom counts for as long as it held; samples are those that came inside the window."""
     power = readings.get("lab/power/1", "power", ring=True)
-    for number, value in enumerate((1e-3, 2e-3, 3e-3)):
-        power.accept(value, "VALID", 1000.0 + number, 10.0 + number)
-    row = statistics(power, 1000.5, 1002.5, 1e3, 2)
-    assert row == ("3.00", "2.00", "3.00", "2.50", "0.500", "2")
+    for second in range(10):
+        power.health.good(10.0 + second, 1000.0 + second)
+        if second in (0, 8, 9):
+            power.accept({0: 1e-3, 8: 2e-3, 9: 3e-3}[second], "VALID", 1000.0 + second, 10.0 + second)
+    row = statistics(power, 1004.0, 1011.0, 20.0, 1e3, 2)
+    assert row == ("3.00", "1.00", "3.00", "1.71", "0.881", "2")
+
+
+def test_statistics_leave_gaps_out(readings: Readings) -> None:
+    """A time without a value weighs nothing, nor does the time after a device fell silent."""
+    power = readings.get("lab/power/1", "power", ring=True)
+    power.accept(1.0, "VALID", 1000.0, 10.0)
+    power.accept(None, "INVALID", 1001.0, 11.0)
+    power.accept(3.0, "VALID", 1006.0, 16.0)
+    power.accept(3.0, "VALID", 1007.0, 17.0)
+    assert statistics(power, 1000.0, 1060.0, 70.0, 1.0, 1)[1:5] == ("1.0", "3.0", "2.0", "1.00")
+
+
+def test_what_is_no_number_is_a_dash_in_the_statistics(readings: Readings) -> None:
+    """NaN is not 0."""
+    power = readings.get("lab/power/1", "power", ring=True)
+    power.accept(float("nan"), "VALID", 1000.0, 10.0)
+    assert statistics(power, 990.0, 1001.0, 11.0, 1.0, 3).now == "–"
 
 
 def test_nothing_has_no_limits() -> None:

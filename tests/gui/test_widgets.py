@@ -133,29 +133,72 @@ def test_the_wheel_does_nothing_without_focus(qtbot: QtBot, link: FakeLink, log:
     assert (widget.text(), field.pending) == ("Slow", False)
 
 
-def test_a_confirm_button_takes_two_presses(qtbot: QtBot) -> None:
-    """The first press asks, the second acts."""
+class Clock:
+    """Stands for the monotonic clock."""
+
+    now_s = 1000.0
+
+    def monotonic(self) -> float:
+        """Return the time a test has set."""
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of buttons, set by the test."""
+    made = Clock()
+    monkeypatch.setattr("gui.widgets.basic.time", made)
+    return made
+
+
+def confirm_button(qtbot: QtBot, subject: str) -> tuple[ConfirmButton, list[str]]:
+    """Return a button that is bound to a subject, and what it acted on."""
     shown = ConfirmButton("Stop", "Confirm stop")
+    shown.bind(subject)
     qtbot.addWidget(shown)
-    acted: list[int] = []
-    shown.confirmed.connect(lambda: acted.append(1))
+    acted: list[str] = []
+    shown.confirmed.connect(acted.append)
+    return shown, acted
+
+
+def test_a_confirm_button_takes_two_presses(qtbot: QtBot, clock: Clock) -> None:
+    """The first press asks, the second acts."""
+    shown, acted = confirm_button(qtbot, "A/1")
     shown.click()
     assert (shown.armed, shown.text(), acted) == (True, "Confirm stop", [])
+    clock.now_s += 1
     shown.click()
-    assert (shown.armed, shown.text(), acted) == (False, "Stop", [1])
+    assert (shown.armed, shown.text(), acted) == (False, "Stop", ["A/1"])
 
 
-def test_a_late_second_press_only_asks_again(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_second_press_only_asks_again(qtbot: QtBot, clock: Clock) -> None:
     """After four seconds a press is a first one."""
-    shown = ConfirmButton("Stop", "Confirm stop")
-    qtbot.addWidget(shown)
-    acted: list[int] = []
-    shown.confirmed.connect(lambda: acted.append(1))
+    shown, acted = confirm_button(qtbot, "A/1")
     shown.click()
-    later_s = time.monotonic() + TwoPress.WINDOW_S + 0.1
-    monkeypatch.setattr("gui.widgets.basic.time.monotonic", lambda: later_s)
+    clock.now_s += TwoPress.WINDOW_S + 0.1
     shown.click()
     assert acted == []
+
+
+def test_a_double_click_only_asks(qtbot: QtBot) -> None:
+    """Its second click confirms nothing."""
+    shown, acted = confirm_button(qtbot, "A/1")
+    shown.show()
+    for _ in range(2):
+        qtbot.mouseClick(shown, Qt.MouseButton.LeftButton)
+    qtbot.mouseDClick(shown, Qt.MouseButton.LeftButton)
+    assert (shown.armed, acted) == (True, [])
+
+
+def test_an_armed_button_acts_on_no_other_subject(qtbot: QtBot, clock: Clock) -> None:
+    """Bound to another, it forgets the first press."""
+    shown, acted = confirm_button(qtbot, "A/1")
+    shown.click()
+    shown.bind("B/1")
+    assert not shown.armed
+    clock.now_s += 1
+    shown.click()
+    assert (shown.armed, acted) == (True, [])
 
 
 @pytest.mark.parametrize("state", list(STATES))

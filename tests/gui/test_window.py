@@ -214,11 +214,15 @@ def test_a_moving_mount_takes_no_new_move(window: Window, link: FakeLink) -> Non
     assert (card.chip.state, card.home_button.isEnabled(), card.stop_button.isEnabled()) == ("MOVING", False, True)
 
 
-def test_stop_and_restart_take_two_presses(window: Window, link: FakeLink, log: Log) -> None:
+def test_stop_and_restart_take_two_presses(
+    window: Window, link: FakeLink, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The second press goes to the supervisor, and how it ended to the log."""
     window.servers.table.selectRow(1)
     window.servers.stop.click()
     assert link.commands == []
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 1)
     window.servers.stop.click()
     assert link.commands[-1][:3] == (SUPERVISOR, "DevStop", "ELL14/elliptec-1")
     link.commands[-1].done(None, "refused")
@@ -245,6 +249,58 @@ def test_the_selection_follows_its_server(window: Window, link: FakeLink) -> Non
         window.tick()
         assert window.servers.selected is not None
         assert window.servers.selected.name == "Archiver/demo"
+
+
+def test_an_armed_stop_is_bound_to_its_server(window: Window, link: FakeLink) -> None:
+    """When the report puts another server into the selected line, nothing is armed, and nothing selected."""
+    window.servers.table.selectRow(0)
+    window.servers.stop.click()
+    assert window.servers.stop.armed
+    put_report(link, server("AAA/1"), server("ELL14/elliptec-1"), server("Archiver/demo"))
+    window.tick()
+    assert (window.servers.selected, window.servers.stop.armed, window.servers.stop.isEnabled()) == (None, False, False)
+    put_report(link, *(server(name) for name in ("AAA/1", "Newport1830C/power-1", "Archiver/demo")))
+    window.tick()
+    assert window.servers.selected is not None
+    assert window.servers.selected.name == "Newport1830C/power-1"
+    assert link.commands == []
+
+
+def test_a_stop_that_is_not_answered_is_seen_at_once(
+    window: Window, link: FakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card says that it stops, then that there is no answer; pressing again sends another one then."""
+    card = window.rotators.cards[0]
+    card.stop_button.click()
+    assert card.line.toolTip() == "Stopping…"
+    card.stop_button.click()
+    assert len(link.commands) == 1
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 1.6)
+    window.tick()
+    assert card.line.toolTip() == f"No answer to Stop: {ROTATORS[0]} does not answer"
+    assert card.line.property("role") == "error"
+    card.stop_button.click()
+    assert (len(link.commands), card.line.toolTip()) == (2, "Stopping…")
+    link.commands[0].done(None, "its server hangs")
+    assert card.line.toolTip() == "Stopping…"
+    link.commands[1].done(None, None)
+    window.tick()
+    assert card.line.toolTip() == "In position."
+
+
+def test_enter_in_the_target_of_a_turning_mount_moves_nothing(qtbot: QtBot, window: Window, link: FakeLink) -> None:
+    """The edit stays and its note says why."""
+    card = window.rotators.cards[0]
+    put_rotator(link, ROTATORS[0], 10.0, "MOVING")
+    window.tick()
+    assert isinstance(card.target.editor, QLineEdit)
+    card.target.editor.setFocus()
+    card.target.editor.selectAll()
+    qtbot.keyClicks(card.target.editor, "90")
+    qtbot.keyClick(card.target.editor, Qt.Key.Key_Return)
+    assert link.writes == []
+    assert card.target.note.toolTip() == "Still turning: wait, or press STOP"
 
 
 def test_what_died_needs_attention(window: Window, link: FakeLink) -> None:
