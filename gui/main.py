@@ -10,6 +10,7 @@ from types import TracebackType
 os.environ.setdefault("QT_API", "pyqt6")
 os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt6")
 
+from PyQt6.QtCore import QMessageLogContext, QtMsgType, qInstallMessageHandler
 from PyQt6.QtWidgets import QApplication
 
 from bandoneon.errors import SiteError
@@ -37,7 +38,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 1
     os.environ["TANGO_HOST"] = opening.tango_host
-    application = QApplication(["bandoneon"])
+    application = open_application()
     application.setApplicationName("bandoneon")
     application.setDesktopFileName("bandoneon")
     apply_style(application)
@@ -60,6 +61,26 @@ def main(arguments: list[str]) -> int:
     link.close()
     jobs.close()
     return code
+
+
+def open_application() -> QApplication:
+    """Return the application; without a display, say so and end the process: Qt would abort it."""
+    heard: list[str] = []
+
+    def hear(kind: QtMsgType, _where: QMessageLogContext, text: str | None) -> None:
+        if kind != QtMsgType.QtFatalMsg:
+            heard.append(text or "")
+            return
+        absent = any("could not connect to display" in line for line in heard)
+        reason = "no display answers; set DISPLAY, as a desktop or `ssh -X` does" if absent else heard[-1] or text
+        sys.stderr.write(f"error: the window cannot be opened: {reason}\n")
+        sys.stderr.flush()
+        os._exit(1)
+
+    qInstallMessageHandler(hear)
+    application = QApplication(["bandoneon"])
+    qInstallMessageHandler(None)
+    return application
 
 
 def logging_hook(log: Log) -> Hook:

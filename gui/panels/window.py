@@ -1,7 +1,7 @@
 """The operator's window: all cards, one timer, the keys."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from PyQt6.QtCore import QSize, Qt, QTimer
 from PyQt6.QtGui import QKeySequence, QShortcut
@@ -115,10 +115,7 @@ class Window(QMainWindow):
         if not self.overview.devices:
             known = (opening.power_meter, *opening.rotators, *opening.archivers, *opening.supervisors)
             self.overview.show_devices([name for name in known if name], time.monotonic())
-        for device in opening.archivers[len(self.archivers) :]:
-            strip = ArchiverStrip(device, self._link)
-            self.archivers.append(strip)
-            self._strips.addWidget(strip)
+        self._show_archivers(opening.archivers)
         complete = self.power is not None or not (opening.power_meter or opening.rotators)
         if opening.power_meter and self.power is None:
             self.power = PowerMeterCard(opening.power_meter, self._link, self._log)
@@ -129,6 +126,16 @@ class Window(QMainWindow):
         if not complete:
             self._make_trend()
         self._waiting.setVisible(self.trend is None)
+
+    def _show_archivers(self, devices: Sequence[str]) -> None:
+        """Have one strip for each archiver, in this order."""
+        known = {strip.archiver.device.lower(): strip for strip in self.archivers}
+        self.archivers = [known.pop(device.lower(), None) or ArchiverStrip(device, self._link) for device in devices]
+        for strip in known.values():
+            self._strips.removeWidget(strip)
+            strip.deleteLater()
+        for number, strip in enumerate(self.archivers):
+            self._strips.insertWidget(number, strip)
 
     def _make_trend(self) -> None:
         series = []

@@ -79,8 +79,15 @@ def completed(opening: Opening, site: Site) -> Opening:
         power_meter=opening.power_meter or next(iter(site.power_meters), ""),
         rotators=opening.rotators or site.rotators,
         supervisors=_with(opening.supervisors, site.supervisors),
-        archivers=site.archivers or opening.archivers,
+        archivers=_own_archivers(opening.archivers, site.archivers),
     )
+
+
+def _own_archivers(expected: tuple[str, ...], found: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the archivers found: those of the expected ones' site if there are any, else all there are."""
+    families = {name.lower().rpartition("/")[0] for name in expected}
+    own = tuple(name for name in found if name.lower().rpartition("/")[0] in families)
+    return own or found or expected
 
 
 def _with(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,8 +1,12 @@
 """Panels and the whole window, with fake readings."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from PyQt6.QtCore import QEvent, QPoint, QRect, Qt
@@ -27,6 +31,7 @@ from tests.gui.fakes import (
     put_rotator,
     server,
 )
+from tests.support import REPOSITORY
 
 OPENING = Opening("localhost:1", "Optics", POWER, ROTATORS, (SUPERVISOR,), (ARCHIVER,))
 
@@ -138,6 +143,17 @@ def test_without_a_site_file_the_database_names_the_instruments(open_window: Ope
     assert window.trend is not None
     assert (len(window.rotators.cards), len(window.archivers), len(window.trend.trend.series)) == (2, 1, 3)
     assert window.rotators.isVisible()
+
+
+def test_an_archiver_has_one_strip(open_window: Opener) -> None:
+    """Whatever order the database names archivers in; one that was guessed and is not there goes."""
+    window = open_window(OPENING)
+    first = f"{ARCHIVER.rpartition('/')[0]}/0"
+    window.adopt(SITE._replace(archivers=(first, ARCHIVER)))
+    assert [strip.archiver.device for strip in window.archivers] == [first, ARCHIVER]
+    window.adopt(SITE._replace(archivers=(first, "archive/elsewhere/1")))
+    assert [strip.archiver.device for strip in window.archivers] == [first]
+    assert [key for key, _part in window._parts()].count("archiver") == 1
 
 
 def test_a_dead_server_greys_and_returns(window: Window, link: FakeLink, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,6 +414,17 @@ def test_without_a_site_the_program_says_what_to_do(
     monkeypatch.delenv("TANGO_HOST", raising=False)
     assert main([]) == 1
     assert "./run up" in capsys.readouterr().err
+
+
+def test_without_a_display_the_program_says_what_to_do(tmp_path: Path) -> None:
+    """There is one sentence and an exit code, and no core dump."""
+    environment = {name: value for name, value in os.environ.items() if "DISPLAY" not in name}
+    environment |= {"QT_QPA_PLATFORM": "xcb", "TANGO_HOST": "localhost:1", "BANDONEON_RUN": str(tmp_path)}
+    command = [sys.executable, "-m", "gui"]
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the window cannot be opened: no display answers")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_mistake_of_ours_goes_to_the_log(log: Log, capsys: pytest.CaptureFixture[str]) -> None:
