@@ -7,10 +7,11 @@
 import os
 import select
 import socket
+import termios
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import serial
@@ -22,8 +23,13 @@ WRITE_TIMEOUT_S = 1.0
 
 CONNECT_TIMEOUT_S = 1.0
 CHUNK = 65536
-FLOWS = ("none", "xonxoff", "rtscts")
-PARAMETERS = ("baud", "flow", "bits", "parity", "stop")
+SERIAL_SETTINGS: Final = {
+    "flow": ("none", "xonxoff", "rtscts"),
+    "bits": ("8", "5", "6", "7"),
+    "parity": ("N", "E", "O", "M", "S"),
+    "stop": ("1", "1.5", "2"),
+}
+"""What may be set of a serial port beside its `baud` rate, and to what; the first of each is taken when none is."""
 
 
 class Link(Protocol):
@@ -68,20 +74,24 @@ def open_link(url: str) -> Link:
 
 
 def _serial_settings(parts: SplitResult) -> dict[str, object]:
-    given = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    unknown = [key for key in given if key not in PARAMETERS]
-    if unknown:
-        raise ValueError(f"connection parameter {unknown[0]!r} is none of {', '.join(PARAMETERS)}")
-    flow = given.get("flow", "none")
-    if flow not in FLOWS:
-        raise ValueError(f"flow {flow!r} is none of {', '.join(FLOWS)}")
+    given = {key: values[-1] for key, values in parse_qs(parts.query, keep_blank_values=True).items()}
+    baud = given.pop("baud", "9600")
+    if not baud.isdecimal() or int(baud) == 0:
+        raise ValueError(f"baud {baud!r} is no rate: write a whole number above 0")
+    chosen = {name: allowed[0] for name, allowed in SERIAL_SETTINGS.items()}
+    for name, value in given.items():
+        if name not in SERIAL_SETTINGS:
+            raise ValueError(f"connection parameter {name!r} is none of baud, {', '.join(SERIAL_SETTINGS)}")
+        chosen[name] = value.upper() if name == "parity" else value
+        if chosen[name] not in SERIAL_SETTINGS[name]:
+            raise ValueError(f"{name} {value!r} is none of {', '.join(SERIAL_SETTINGS[name])}")
     return {
-        "baudrate": int(given.get("baud", "9600")),
-        "bytesize": int(given.get("bits", "8")),
-        "parity": given.get("parity", "N").upper(),
-        "stopbits": float(given.get("stop", "1")),
-        "xonxoff": flow == "xonxoff",
-        "rtscts": flow == "rtscts",
+        "baudrate": int(baud),
+        "bytesize": int(chosen["bits"]),
+        "parity": chosen["parity"],
+        "stopbits": float(chosen["stop"]),
+        "xonxoff": chosen["flow"] == "xonxoff",
+        "rtscts": chosen["flow"] == "rtscts",
     }
 
 
@@ -98,8 +108,9 @@ class SerialLink:
                 exclusive=True,
                 **_serial_settings(parts),  # pyright: ignore[reportArgumentType]
             )
-        except (OSError, serial.SerialException) as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
+        except (OSError, ValueError, OverflowError, termios.error) as error:
+            # the latter three: a setting that this port does not have
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             raise LinkDown(f"{parts.path} cannot be opened: {reason}") from error
 
     def write(self, data: bytes) -> None:

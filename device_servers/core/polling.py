@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from bandoneon.errors import BandoneonError, LinkDown, ProtocolError, TransportError
+from bandoneon.logging import get_logger
 from bandoneon.quantity import Quantity
 from device_servers.core.transport import Line, Probe, open_transport
 
@@ -171,19 +172,38 @@ class PollLoop:
         with self._thread_context():
             backoff_s = BACKOFF_S
             while self._next_turn():
-                if not self.line.connected:
-                    backoff_s = self._reconnect(backoff_s)
-                else:
-                    self._poll_next()
-                for member in list(self._members.values()):
+                try:
+                    if not self.line.connected:
+                        backoff_s = self._reconnect(backoff_s)
+                    else:
+                        self._poll_next()
+                except Exception as error:  # noqa: BLE001  without this thread nobody would be polled any more
+                    get_logger().error("internal error", url=self.line.url, reason=str(error), exc_info=error)
+                    self._pause(backoff_s)
+                for member in self._each():
                     self._guarded(member, member.tend)
+
+    def _each(self) -> list[Member]:
+        with self._changed:
+            return list(self._members.values())
+
+    def _pause(self, longest_s: float) -> None:
+        """Wait until something changed."""
+        with self._changed:
+            self._changed.wait(longest_s)
 
     def _guarded(self, member: Member, act: Callable[[], None]) -> None:
         """Whatever one device does wrong is its own FAULT, and never the end of the others' polling."""
         try:
             act()
         except Exception as error:  # noqa: BLE001
+            self._fail(member, error)
+
+    def _fail(self, member: Member, error: Exception) -> None:
+        try:
             member.fail(error)
+        except Exception as another:  # noqa: BLE001
+            get_logger().error("internal error", url=self.line.url, reason=str(another), exc_info=another)
 
     def _next_turn(self) -> bool:
         """Count a turn of the loop; end the thread when there is nobody to poll."""
@@ -198,12 +218,11 @@ class PollLoop:
         """Try once to bring the line back; return how long to wait after the next failure."""
         try:
             self.line.reconnect()
-        except (TransportError, ProtocolError) as error:
+        except Exception as error:  # noqa: BLE001  what was not foreseen is no connection either
             down = LinkDown(f"no connection to the instrument at {self.line.url}: {error}")
-            for member in list(self._members.values()):
+            for member in self._each():
                 self._guarded(member, lambda member=member: member.tell_down(down))
-            with self._changed:
-                self._changed.wait(backoff_s)
+            self._pause(backoff_s)
             return min(backoff_s * 2, BACKOFF_MAX_S)
         with self._changed:
             for name in self._members:
@@ -224,7 +243,7 @@ class PollLoop:
         try:
             error = member.poll_due(due)
         except Exception as unforeseen:  # noqa: BLE001  see `_guarded`
-            member.fail(unforeseen)
+            self._fail(member, unforeseen)
             error = unforeseen
         if error is not None:
             with self._changed:

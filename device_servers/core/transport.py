@@ -272,7 +272,7 @@ class Line:
             if self._proven_once:
                 # the accepted reply may have been a late one to an earlier probe; then this one's is still to come
                 self._drain(link)
-        except (LinkDown, ReplyTimeout, ProtocolError) as error:
+        except Exception as error:
             self._disconnect(str(error))
             raise
         self._kept.clear()

@@ -3,6 +3,8 @@
 import contextlib
 import math
 
+import pytest
+
 from bandoneon.errors import BandoneonError
 from device_servers.core.framing import line
 from device_servers.core.links import serve_loop
@@ -112,6 +114,7 @@ class Misbehaving:
 
     def fail(self, error: Exception) -> None:
         self.failures += 1
+        raise RuntimeError("fail")
 
 
 class Counting(Misbehaving):
@@ -119,13 +122,14 @@ class Counting(Misbehaving):
 
     def __init__(self) -> None:
         super().__init__()
-        self.polls = 0
+        self.polls = self.down = 0
 
     def poll_due(self, due: frozenset[str]) -> Exception | None:
         self.polls += 1
         return None
 
-    def tell_down(self, error: BandoneonError) -> None: ...
+    def tell_down(self, error: BandoneonError) -> None:
+        self.down += 1
 
     def tend(self) -> None: ...
 
@@ -147,3 +151,27 @@ def test_a_device_that_is_wrong_is_its_own_fault_only() -> None:
         loop.remove("right")
         serve_loop("wrong", None)
     assert right.failures == 0
+
+
+def test_an_unforeseen_error_while_reconnecting_is_a_line_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The members are told, the thread lives on, a member can leave at once, and the line comes back afterwards."""
+    serve_loop("odd", lambda _: b"I\n")
+    line_ = open_transport("loop://odd", probe=Probe(b"I?\n", line(), lambda _: True))
+    loop, member, other = PollLoop(line_, contextlib.nullcontext), Counting(), Counting()
+    with monkeypatch.context() as patched:
+        patched.setattr("device_servers.core.transport.open_link", odd)
+        loop.add("member", member, {"x": 0.01})
+        loop.add("other", other, {"x": 0.01})
+        loop.start()
+        wait_until(lambda: member.down > 1, 5, "the member is told more than once")
+        loop.remove("other")
+    try:
+        wait_until(lambda: member.polls > 1, 5, "it is polled")
+    finally:
+        loop.remove("member")
+        serve_loop("odd", None)
+
+
+def odd(_url: str) -> None:
+    """Fail as no link should."""
+    raise ValueError("odd")

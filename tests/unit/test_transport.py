@@ -1,5 +1,6 @@
 """The line: whole replies, turns, time-outs, and never an old reply for a new question."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout
 from device_servers.core.framing import block488, fixed, line
-from device_servers.core.links import check_url, serve_loop
+from device_servers.core.links import check_url, open_link, serve_loop
 from device_servers.core.transport import Line, Priority, Probe, open_transport
 from device_servers.core.wire_server import LATE_S, WireServer
 from tests.support import free_port, wait_until
@@ -86,6 +87,44 @@ class TestUrls:
         """A wrong URL is refused when it is given, in a sentence."""
         with pytest.raises(ValueError, match=r"conn|flow|param"):
             check_url(url)
+
+    @pytest.mark.parametrize(
+        ("parameter", "allowed"),
+        [
+            ("baud=fast", "a whole number above 0"),
+            ("baud=0", "a whole number above 0"),
+            ("parity=X", "N, E, O, M, S"),
+            ("parity=", "N, E, O, M, S"),
+            ("bits=9", "8, 5, 6, 7"),
+            ("stop=3", "1, 1.5, 2"),
+            ("flow=dtr", "none, xonxoff, rtscts"),
+        ],
+    )
+    def test_a_setting_of_the_port_that_cannot_be_says_what_is_allowed(self, parameter: str, allowed: str) -> None:
+        """Refused when it is given, not when the port is opened."""
+        name, _, value = parameter.partition("=")
+        with pytest.raises(ValueError, match=f"^{name} '{value}' is .*{re.escape(allowed)}"):
+            check_url(f"serial:///dev/x?{parameter}")
+
+    @pytest.mark.parametrize("parity", ["N", "e", "O"])
+    def test_every_setting_that_is_allowed_can_be_opened(self, tmp_path: Path, parity: str) -> None:
+        """What passes the check never surprises the one who opens the port."""
+        server = WireServer(BenchWire(), pty=tmp_path / "line")
+        server.start()
+        try:
+            open_link(f"serial://{tmp_path}/line?baud=19200&parity={parity}&bits=8&stop=2&flow=xonxoff").close()
+        finally:
+            server.stop()
+
+    def test_a_baud_rate_the_port_does_not_have_is_a_link_that_is_down(self, tmp_path: Path) -> None:
+        """What only the port itself can tell is no reason to end the one who opens it."""
+        server = WireServer(BenchWire(), pty=tmp_path / "line")
+        server.start()
+        try:
+            with pytest.raises(LinkDown, match="cannot be opened"):
+                open_link(f"serial://{tmp_path}/line?baud=99999999999")
+        finally:
+            server.stop()
 
     def test_a_port_that_is_missing_is_a_link_that_is_down(self, tmp_path: Path) -> None:
         """An absent device is no programming error: it may come."""
