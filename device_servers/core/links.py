@@ -63,13 +63,13 @@ def check_url(url: str) -> SplitResult:
     return parts
 
 
-def open_link(url: str) -> Link:
-    """Open a connection URL; raise LinkDown, or ValueError for one that cannot be right."""
+def open_link(url: str, timeout_s: float = CONNECT_TIMEOUT_S) -> Link:
+    """Open a connection URL within `timeout_s`; raise LinkDown, or ValueError for one that cannot be right."""
     parts = check_url(url)
     if parts.scheme == "serial":
         return SerialLink(parts)
     if parts.scheme == "tcp":
-        return TcpLink(parts.hostname or "", parts.port or 0)
+        return TcpLink(parts.hostname or "", parts.port or 0, timeout_s)
     return LoopLink(parts.netloc)
 
 
@@ -141,10 +141,10 @@ class SerialLink:
 class TcpLink:
     """A TCP connection."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, timeout_s: float) -> None:
         self._name = f"{host}:{port}"
         try:
-            self._socket = socket.create_connection((host, port), CONNECT_TIMEOUT_S)
+            self._socket = socket.create_connection((host, port), timeout_s)
         except OSError as error:
             raise LinkDown(f"{self._name} does not accept a connection: {error.strerror or error}") from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

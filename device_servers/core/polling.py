@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from bandoneon.errors import BandoneonError, LinkDown, ProtocolError, TransportError
+from bandoneon.errors import BandoneonError, LinkDown, TransportError
 from bandoneon.logging import get_logger
 from bandoneon.quantity import Quantity
-from device_servers.core.transport import Line, Probe, open_transport
+from device_servers.core.transport import LATE_LIMIT_S, Line, Probe, open_transport
 
 BACKOFF_S: Final = 0.1
 BACKOFF_MAX_S: Final = 1.0
 RETRY_MAX_S: Final = 5.0
 """A member that alone does not answer on a line that works is tried again at least so often."""
+
+CLOSE_S: Final = 1.0
+"""How long a loop that ends is waited for."""
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class Schedule:
 
     def __init__(self) -> None:
         self._clocks: dict[str, _Clock] = {}
+        self._not_before_s: dict[str, float] = {}
+        """Until when a member is left alone, also when it leaves and comes back."""
         self.missed = 0
         """Ticks that were skipped because the line was busy."""
 
@@ -43,19 +48,21 @@ class Schedule:
         """Poll the quantities of `member`, each in its own period; all of them at once first."""
         shortest_s = min(periods_s.values())
         self._clocks[member] = _Clock(shortest_s, now_s, dict(periods_s), dict.fromkeys(periods_s, now_s))
+        self.hasten(member, now_s)
 
     def remove(self, member: str) -> None:
         """Poll `member` no longer."""
         self._clocks.pop(member, None)
 
     def hasten(self, member: str, now_s: float) -> None:
-        """Let everything of `member` be due now; the rhythm afterwards stays."""
+        """Let everything of `member` be due now, unless it is to be left alone; the rhythm afterwards stays."""
         if clock := self._clocks.get(member):
-            clock.next_s = min(clock.next_s, now_s)
+            clock.next_s = max(min(clock.next_s, now_s), self._not_before_s.get(member, now_s))
             clock.due_s = dict.fromkeys(clock.due_s, now_s)
 
     def resume(self, member: str, now_s: float) -> None:
         """Let everything of `member` be due now, after an outage in which there was nothing to poll."""
+        self._not_before_s.pop(member, None)
         if clock := self._clocks.get(member):
             clock.next_s = now_s
             self.hasten(member, now_s)
@@ -67,6 +74,7 @@ class Schedule:
 
     def delay(self, member: str, until_s: float) -> None:
         """Leave `member` alone until then."""
+        self._not_before_s[member] = until_s
         if clock := self._clocks.get(member):
             clock.next_s = max(clock.next_s, until_s)
 
@@ -90,7 +98,11 @@ class Schedule:
 
 
 class Member(Protocol):
-    """A device on a line, as the poll loop sees it. Called from the loop's thread only; nothing may be raised."""
+    """A device on a line, as the poll loop sees it. Called from the loop's thread only."""
+
+    def line_probe(self) -> Probe:
+        """Return what proves the line when this device is there; called when it is put on the line."""
+        ...
 
     def poll_due(self, due: frozenset[str]) -> Exception | None:
         """Read what is due and publish it; return what went wrong."""
@@ -116,9 +128,13 @@ class PollLoop:
         self.line = line
         self.schedule = Schedule()
         self._members: dict[str, Member] = {}
+        self._probes: dict[str, Probe] = {}
         self._failures: dict[str, int] = {}
+        self._inside = ""
+        """The member that is called just now."""
+        self._told_down = True
         self._changed = threading.Condition()
-        self._turns = 0
+        self._closing = False
         self._thread_context = thread_context
         self._thread: threading.Thread | None = None
 
@@ -129,21 +145,21 @@ class PollLoop:
 
     def add(self, name: str, member: Member, periods: Mapping[str, float]) -> None:
         """Poll a device from now on."""
+        probe = member.line_probe()
+        self.line.add_probe(probe)
         with self._changed:
-            self._members[name] = member
+            self._members[name], self._probes[name] = member, probe
             self._failures[name] = 0
             self.schedule.add(name, periods, time.monotonic())
             self._changed.notify_all()
 
     def remove(self, name: str) -> None:
-        """Poll a device no longer; returns when the loop is done with it. The thread ends with the last device."""
+        """Poll a device no longer; returns when the loop is not inside it. The thread ends with the last device."""
         with self._changed:
             self._members.pop(name, None)
             self.schedule.remove(name)
             self._changed.notify_all()
-            if self._thread is not None:
-                turns = self._turns
-                self._changed.wait_for(lambda: self._turns > turns + 1 or self._thread is None)
+            self._changed.wait_for(lambda: self._inside != name)
 
     def start(self) -> None:
         """Begin to poll; without effect when it runs."""
@@ -151,6 +167,17 @@ class PollLoop:
             if self._thread is None and self._members:
                 self._thread = threading.Thread(target=self._run, name=f"poll {self.line.url}", daemon=True)
                 self._thread.start()
+
+    def close(self) -> None:
+        """End, and let go of the line; a thread that is not done in `CLOSE_S` does so when it is."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            thread = self._thread
+        if thread is None:
+            self.line.close()
+        else:
+            thread.join(CLOSE_S)
 
     def hasten(self, name: str) -> None:
         """Poll everything of a device now: something was written."""
@@ -173,62 +200,92 @@ class PollLoop:
             backoff_s = BACKOFF_S
             while self._next_turn():
                 try:
-                    if not self.line.connected:
-                        backoff_s = self._reconnect(backoff_s)
-                    else:
+                    if self.line.connected:
                         self._poll_next()
+                    else:
+                        backoff_s = self._reconnect(backoff_s)
                 except Exception as error:  # noqa: BLE001  without this thread nobody would be polled any more
-                    get_logger().error("internal error", url=self.line.url, reason=str(error), exc_info=error)
+                    self._log(error)
                     self._pause(backoff_s)
-                for member in self._each():
-                    self._guarded(member, member.tend)
+                self._tend()
+        if self._closing:
+            self.line.close()
 
-    def _each(self) -> list[Member]:
+    def _next_turn(self) -> bool:
+        """Return whether there is anybody to poll; the thread ends when there is not."""
         with self._changed:
-            return list(self._members.values())
+            if not self._members:
+                self._thread = None
+            return self._thread is not None
 
     def _pause(self, longest_s: float) -> None:
         """Wait until something changed."""
         with self._changed:
             self._changed.wait(longest_s)
 
-    def _guarded(self, member: Member, act: Callable[[], None]) -> None:
-        """Whatever one device does wrong is its own FAULT, and never the end of the others' polling."""
-        try:
-            act()
-        except Exception as error:  # noqa: BLE001
-            self._fail(member, error)
+    def _tend(self) -> None:
+        for name in list(self._members):
+            self._visit(name, lambda member: member.tend())
 
-    def _fail(self, member: Member, error: Exception) -> None:
-        try:
-            member.fail(error)
-        except Exception as another:  # noqa: BLE001
-            get_logger().error("internal error", url=self.line.url, reason=str(another), exc_info=another)
+    def _visit(self, name: str, act: Callable[[Member], Exception | None]) -> Exception | None:
+        """Let a member act unless it has left, and return what went wrong.
 
-    def _next_turn(self) -> bool:
-        """Count a turn of the loop; end the thread when there is nobody to poll."""
+        What it does wrong is its own FAULT, and never the end of the others' polling.
+        """
         with self._changed:
-            self._turns += 1
-            if not self._members:
-                self._thread = None
-            self._changed.notify_all()
-            return self._thread is not None
+            member = self._members.get(name)
+            if member is None:
+                return None
+            self._inside = name
+        try:
+            return act(member)
+        except Exception as error:  # noqa: BLE001
+            try:
+                member.fail(error)
+            except Exception as another:  # noqa: BLE001
+                self._log(another)
+            return error
+        finally:
+            with self._changed:
+                self._inside = ""
+                self._changed.notify_all()
+
+    def _log(self, error: Exception) -> None:
+        get_logger().error("internal error", url=self.line.url, reason=str(error), exc_info=error)
+
+    def _tell_down(self, problem: object) -> None:
+        """Tell everybody on the line that nothing is known."""
+        self._told_down = True
+        down = LinkDown(f"no connection to the instrument at {self.line.url}: {problem}")
+        for name in list(self._members):
+            self._visit(name, lambda member: member.tell_down(down))
 
     def _reconnect(self, backoff_s: float) -> float:
         """Try once to bring the line back; return how long to wait after the next failure."""
+        if not self._told_down:
+            # before the line is tried, which takes seconds after a time-out
+            self._tell_down(self.line.problem)
+            return backoff_s
         try:
-            self.line.reconnect()
+            self.line.reconnect(self._meanwhile)
         except Exception as error:  # noqa: BLE001  what was not foreseen is no connection either
-            down = LinkDown(f"no connection to the instrument at {self.line.url}: {error}")
-            for member in self._each():
-                self._guarded(member, lambda member=member: member.tell_down(down))
+            if not isinstance(error, BandoneonError):
+                self._log(error)
+            self._tell_down(error)
             self._pause(backoff_s)
             return min(backoff_s * 2, BACKOFF_MAX_S)
+        self._told_down = False
         with self._changed:
             for name in self._members:
                 self._failures[name] = 0
                 self.schedule.resume(name, time.monotonic())
         return BACKOFF_S
+
+    def _meanwhile(self) -> None:
+        """While the line is brought back; the attempt ends when the loop does."""
+        if self._closing:
+            raise LinkDown("closed")
+        self._tend()
 
     def _poll_next(self) -> None:
         with self._changed:
@@ -238,34 +295,27 @@ class PollLoop:
                 self._changed.wait(min(self.schedule.next_s() - now_s, 1.0))
                 return
             name, due = taken
-            member = self._members[name]
-        error: Exception | None
-        try:
-            error = member.poll_due(due)
-        except Exception as unforeseen:  # noqa: BLE001  see `_guarded`
-            self._fail(member, unforeseen)
-            error = unforeseen
-        if error is not None:
-            with self._changed:
-                self.schedule.renew(name)
-        if isinstance(error, TransportError):
-            self._bring_back_for_others(name, error)
-        elif error is None:
+        error = self._visit(name, lambda member: member.poll_due(due))
+        if error is None:
             self._failures[name] = 0
-
-    def _bring_back_for_others(self, name: str, error: TransportError) -> None:
-        """One member did not answer. If the line itself works the others go on, and it is tried less and less often."""
+            return
         with self._changed:
-            others = [other for other in self._members if other != name]
-        if not others:
+            self.schedule.renew(name)
+        if isinstance(error, TransportError):
+            self._bring_back_for_others(name)
+
+    def _bring_back_for_others(self, name: str) -> None:
+        """One member did not answer. If the line itself works the others go on, and it is tried less and less often."""
+        if self._members.keys() <= {name}:
             return
         try:
-            self.line.reconnect(brief=True)
-        except (TransportError, ProtocolError):
+            self.line.reconnect_briefly(self._probes[name])
+        except BandoneonError as error:
+            self._tell_down(error)
             return
+        self._failures[name] += 1
+        delay_s = max(LATE_LIMIT_S, min(BACKOFF_S * 2 ** self._failures[name], RETRY_MAX_S))
         with self._changed:
-            self._failures[name] += 1
-            delay_s = min(BACKOFF_S * 2 ** self._failures[name], RETRY_MAX_S)
             self.schedule.delay(name, time.monotonic() + delay_s)
 
 
@@ -295,7 +345,6 @@ def loop_for(
         loop = _loops.get(url)
         if loop is None:
             loop = _loops[url] = PollLoop(open_transport(url, probe=probe), thread_context)
-        loop.line.add_probe(probe)
         return loop
 
 
@@ -319,6 +368,8 @@ def leave(loop: PollLoop, name: str, *, keep_open: bool = False) -> None:
     """Take a device off its line; the last one closes it, unless it comes back at once (`Init`)."""
     loop.remove(name)
     with _loops_lock:
-        if not loop.names and not keep_open:
-            loop.line.close()
+        last = not loop.names and not keep_open
+        if last:
             _loops.pop(loop.line.url, None)
+    if last:
+        loop.close()

@@ -1,26 +1,28 @@
 """The line to an instrument: one exchange at a time, whole replies, and never an old reply for a new question.
 
 After any time-out or broken link a transport is disconnected: every call fails at once with `LinkDown` until the poll
-loop's `reconnect` has reopened the link, drained it until it was quiet, and had the instrument's probe answered. So a
-late reply is thrown away, also behind a serial-to-Ethernet bridge that keeps bytes across connections.
+loop's `reconnect` has reopened the link, thrown away what came for `LATE_LIMIT_S` after the time-out, and had the
+instrument's probe answered. So a late reply is never taken for the next answer, also behind a serial-to-Ethernet
+bridge that keeps bytes across connections.
 
 Whoever uses a line takes its turn first (`turn`): Stop goes ahead of writes, writes ahead of polls, and one verb of a
-driver is one turn. A turn is never held while something moves.
+driver is one turn. A turn is never held while something moves. A client's call ends within `CALL_S` (ADR 12).
 """
 
 import contextlib
 import heapq
 import itertools
+import math
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol, TypeVar
 
-from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout
+from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout, TransportError
 from device_servers.core.framing import Framer
-from device_servers.core.links import Link, check_url, open_link
+from device_servers.core.links import CONNECT_TIMEOUT_S, Link, check_url, open_link
 
 QUIET_S: Final = 0.1
 """A line is quiet when nothing came for so long."""
@@ -28,8 +30,19 @@ QUIET_S: Final = 0.1
 DRAIN_LIMIT_S: Final = 2.0
 """A line that is still not quiet after so long is no use."""
 
-URGENT_S: Final = 0.3
-"""How long a Stop tries to get through on a broken line, and others wait for one that is being resynchronised."""
+LATE_LIMIT_S: Final = 2.0
+"""A reply that comes so long after its time-out, at most, is never taken for the answer to a later question."""
+
+BRIEF_S: Final = 0.2
+"""How long other instruments of a shared line are asked for a sign of life when one has not answered: enough for the
+shortest question of an Elliptec mount at 50 bytes a second (0.15 s)."""
+
+CALL_S: Final = 0.45
+"""How long a client's call takes at most, in all: waiting for its turn, for a brief reconnect, for the reply. A driver
+that gives a reply longer than that gets what it asks for."""
+
+REPLY_S: Final = 0.15
+"""What has to be left of that for the reply: a call that has waited longer for the line is not sent any more."""
 
 KEPT_FRAMES: Final = 64
 """How many frames that answered no question are kept for `receive`."""
@@ -111,23 +124,35 @@ class _Turns:
         self._owner: int | None = None
         self._priority: Priority | None = None
         self._depth = 0
+        self._asked_s = 0.0
 
     @property
     def held(self) -> Priority | None:
         """With what priority the calling thread holds the line; None when it does not."""
         return self._priority if self._owner == threading.get_ident() else None
 
-    def acquire(self, priority: Priority) -> None:
-        me = threading.get_ident()
+    @property
+    def asked_s(self) -> float:
+        """When the calling thread asked for the line that it holds; now when it does not hold it."""
+        return self._asked_s if self._owner == threading.get_ident() else time.monotonic()
+
+    def acquire(self, priority: Priority, timeout_s: float | None) -> bool:
+        """Wait for the line, at most `timeout_s`; return whether the calling thread holds it."""
+        me, asked_s = threading.get_ident(), time.monotonic()
         with self._condition:
             if self._owner == me:
                 self._depth += 1
-                return
+                return True
             ticket = (int(priority), next(self._numbers))
             heapq.heappush(self._waiting, ticket)
-            self._condition.wait_for(lambda: self._owner is None and self._waiting[0] == ticket)
-            heapq.heappop(self._waiting)
-            self._owner, self._priority, self._depth = me, priority, 1
+            mine = self._condition.wait_for(lambda: self._owner is None and self._waiting[0] == ticket, timeout_s)
+            self._waiting.remove(ticket)
+            heapq.heapify(self._waiting)
+            if mine:
+                self._owner, self._priority, self._depth, self._asked_s = me, priority, 1, asked_s
+            else:
+                self._condition.notify_all()
+            return mine
 
     def release(self) -> None:
         with self._condition:
@@ -149,20 +174,29 @@ class Line:
         self.problem = "not connected yet"
         """Why there is no connection."""
         self._probes = [probe]
+        """Those that were answered last come first."""
         self._link: Link | None = None
         self._received = b""
         self._kept: list[bytes] = []
         self._suspect = False
+        self._late_until_s = 0.0
+        """Until then a reply to a question that was given up may come."""
         self._proven_once = False
         self.generation = 0
         """Counts the connections that were made anew: whoever talks to the instrument has to greet it again."""
-        self._brief = False
+        self._renewing = threading.Lock()
+        """Held while the link is made anew; nobody ever waits for it."""
+        self._settled = threading.Event()
+        """Not set while one of several instruments has not answered, and it is not known whether the others do."""
+        self._settled.set()
         self._turns = _Turns()
 
     @contextlib.contextmanager
     def turn(self, priority: Priority) -> Generator[None]:
-        """Hold the line; see `Transport`."""
-        self._turns.acquire(priority)
+        """Hold the line; see `Transport`. A write that does not get it in time raises LinkDown."""
+        patience_s = CALL_S - REPLY_S if priority is Priority.WRITE else None
+        if not self._turns.acquire(priority, patience_s):
+            raise LinkDown(f"the line {self.url} was not free for {patience_s:g} s: nothing was sent, try again")
         try:
             yield
         finally:
@@ -170,23 +204,20 @@ class Line:
 
     def exchange(self, request: bytes, *, reply: Framer, timeout_s: float, accept: Accept | None = None) -> bytes:
         """Send `request` and return its reply; see `Transport`."""
-        self._need_connection()
         with self.turn(Priority.WRITE):
             link = self._need_connection()
+            if self._left_s(timeout_s) - self._suspect * QUIET_S < min(timeout_s, REPLY_S):
+                raise ReplyTimeout(f"no time was left to ask {request!r} at {self.url}: it was not sent, try again")
             try:
                 if self._suspect:
                     self._drain(link)
                 elif accept is None:
                     self._discard(link)
                 self.stats.exchanges += 1
-                self._write(link, request)
-                return self._await(link, request, reply, timeout_s, accept)
-            except ReplyTimeout as error:
-                self.stats.timeouts += 1
-                self._disconnect(str(error))
-                raise
-            except LinkDown as error:
-                self._disconnect(str(error))
+                return self._ask(link, request, reply, self._left_s(timeout_s), accept)
+            except TransportError as error:
+                self.stats.timeouts += isinstance(error, ReplyTimeout)
+                self._lose(str(error))
                 raise
 
     def send(self, request: bytes) -> None:
@@ -194,19 +225,17 @@ class Line:
         if not self.connected and self._turns.held == Priority.STOP:
             self._send_unproven(request)
             return
-        self._need_connection()
         with self.turn(Priority.WRITE):
             link = self._need_connection()
             try:
                 self.stats.exchanges += 1
                 self._write(link, request)
             except LinkDown as error:
-                self._disconnect(str(error))
+                self._lose(str(error))
                 raise
 
     def receive(self, *, reply: Framer, timeout_s: float, accept: Accept | None = None) -> bytes:
         """Return a frame that was not asked for; see `Transport`."""
-        self._need_connection()
         with self.turn(Priority.WRITE):
             link = self._need_connection()
             for index, frame in enumerate(self._kept):
@@ -215,12 +244,12 @@ class Line:
             try:
                 return self._await(link, b"", reply, timeout_s, accept)
             except LinkDown as error:
-                self._disconnect(str(error))
+                self._lose(str(error))
                 raise
 
     def _send_unproven(self, request: bytes) -> None:
         """Send over a line that is not proven, or that can be opened at least: replies may be broken, not requests."""
-        deadline_s = time.monotonic() + URGENT_S
+        deadline_s = self._turns.asked_s + CALL_S
         while True:
             link = self._link
             try:
@@ -245,41 +274,50 @@ class Line:
         self._suspect = True
         self._traced("protocol_error", error.received)
 
-    def reconnect(self, *, brief: bool = False) -> None:
-        """Reopen the link, drain it until it is quiet and have a probe answered; raise what went wrong.
+    def reconnect(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Reopen the link, wait out late replies and have a probe answered; raise what went wrong.
 
         Only the poll loop calls this, and nobody else waits for it: until it is done every other call fails at once.
-        `brief`: one of several instruments did not answer and the line is most likely well; then others wait a moment,
-        and need not greet their instruments again.
+        It may take seconds: `meanwhile` is called several times a second, and what it raises ends the attempt.
         """
-        self._brief = brief
-        try:
-            self._reconnect()
-        finally:
-            self._brief = False
-        self.generation += not brief
+        self._settled.set()
+        with self._renewing:
+            self._renew(CONNECT_TIMEOUT_S, lambda link: self._wait_out_and_prove(link, meanwhile))
+            self._kept.clear()
+        self.generation += 1
 
-    def _reconnect(self) -> None:
+    def reconnect_briefly(self, failed: Probe) -> None:
+        """Have another instrument than the one of `failed`, which did not answer, prove the line within `BRIEF_S`.
+
+        Raises what went wrong. Other calls wait for this, and need not greet their instruments again. The one that
+        failed has to be left alone for `LATE_LIMIT_S`: its late reply is not waited out. The replies of instruments
+        that share a line tell whose they are.
+        """
+        others = [probe for probe in self._probes if probe.request != failed.request]
+        try:
+            with self._renewing:
+                self._renew(BRIEF_S, lambda link: self._prove(link, others, BRIEF_S))
+        finally:
+            self._settled.set()
+
+    def _renew(self, open_s: float, prove: Callable[[Link], None]) -> None:
+        """Make the link anew."""
         self._close_link()
         try:
-            link = self._link = open_link(self.url)
-            self._received, self._kept, self._suspect = b"", [], False
-            if self._proven_once:
-                self._drain(link)
-            else:
-                self._discard(link)
-            self._prove(link)
-            if self._proven_once:
-                # the accepted reply may have been a late one to an earlier probe; then this one's is still to come
-                self._drain(link)
+            link = self._link = open_link(self.url, open_s)
+            self._received, self._suspect = b"", False
+            prove(link)
         except Exception as error:
             self._disconnect(str(error))
             raise
-        self._kept.clear()
         self.stats.reconnects += self._proven_once
         self._proven_once = True
-        self.connected = True
         self.problem = ""
+        self.connected = True
+
+    def _wait_out_and_prove(self, link: Link, meanwhile: Callable[[], None]) -> None:
+        self._drain(link, self._late_until_s, meanwhile)
+        self._prove(link, self._probes, math.inf, meanwhile)
 
     def add_probe(self, probe: Probe) -> None:
         """Let another instrument on this line prove it too: one that answers is enough."""
@@ -287,37 +325,61 @@ class Line:
             self._probes.append(probe)
 
     def close(self) -> None:
-        """Let go of the link; later calls fail with LinkDown."""
+        """Let go of the link; later calls fail with LinkDown. Without effect while the link is being made anew."""
         with self.turn(Priority.STOP):
-            self._disconnect("closed")
+            if self._renewing.acquire(blocking=False):
+                try:
+                    self._disconnect("closed")
+                finally:
+                    self._renewing.release()
 
-    def _prove(self, link: Link) -> None:
-        """Have a probe answered; the one that was is the first the next time."""
-        for probe in tuple(self._probes):
-            self._write(link, probe.request)
+    def _prove(
+        self, link: Link, probes: Iterable[Probe], within_s: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> None:
+        """Have one of `probes` answered; those that are not come last the next time."""
+        deadline_s = time.monotonic() + within_s
+        problem: Exception = LinkDown(f"no other instrument is known at {self.url}")
+        for probe in tuple(probes):
+            timeout_s = min(probe.timeout_s, deadline_s - time.monotonic())
+            if timeout_s <= 0:
+                break
             try:
-                self._await(link, probe.request, probe.reply, probe.timeout_s, probe.accept)
-            except ReplyTimeout:
-                if probe == self._probes[-1]:
-                    raise
+                self._ask(link, probe.request, probe.reply, timeout_s, probe.accept)
+            except ReplyTimeout as error:
+                problem = error
+                self._probes.remove(probe)
+                self._probes.append(probe)
             else:
                 self._probes.remove(probe)
                 self._probes.insert(0, probe)
                 return
+            meanwhile()
+        raise problem
 
     def _need_connection(self) -> Link:
-        deadline_s = time.monotonic() + URGENT_S
-        while self._brief and time.monotonic() < deadline_s:
-            time.sleep(QUIET_S / 10)
+        self._settled.wait(max(0.0, self._turns.asked_s + CALL_S - REPLY_S - time.monotonic()))
         link = self._link
         if not self.connected or link is None:
             raise LinkDown(f"no connection to the instrument at {self.url}: {self.problem}")
         return link
 
+    def _left_s(self, timeout_s: float) -> float:
+        """How long a reply may take that is given `timeout_s`: a client's call has to end in time."""
+        if self._turns.held is not Priority.WRITE:
+            return timeout_s
+        return min(timeout_s, self._turns.asked_s + max(CALL_S, timeout_s) - time.monotonic())
+
+    def _lose(self, problem: str) -> None:
+        """Disconnect. When a poll on a shared line was not answered the others may still be there."""
+        if self._turns.held is Priority.POLL and len(self._probes) > 1:
+            self._settled.clear()
+        self._disconnect(problem)
+
     def _disconnect(self, problem: str) -> None:
-        self.connected = False
+        # in this order: the poll loop makes the link anew as soon as it is not connected
         self.problem = problem
         self._close_link()
+        self.connected = False
 
     def _close_link(self) -> None:
         if self._link is not None:
@@ -327,6 +389,14 @@ class Line:
     def _write(self, link: Link, request: bytes) -> None:
         self._traced("sent", request)
         link.write(request)
+
+    def _ask(self, link: Link, request: bytes, reply: Framer, timeout_s: float, accept: Accept | None) -> bytes:
+        self._write(link, request)
+        try:
+            return self._await(link, request, reply, timeout_s, accept)
+        except ReplyTimeout:
+            self._late_until_s = time.monotonic() + LATE_LIMIT_S
+            raise
 
     def _await(self, link: Link, request: bytes, reply: Framer, timeout_s: float, accept: Accept | None) -> bytes:
         """Return the first whole frame that `accept` takes; others are kept."""
@@ -367,14 +437,16 @@ class Line:
         if old:
             self._traced("dropped", old)
 
-    def _drain(self, link: Link) -> None:
-        """Throw away what comes until nothing came for `QUIET_S`; raise LinkDown when it does not end."""
+    def _drain(self, link: Link, until_s: float = 0.0, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Throw away what comes until then, and until nothing came for `QUIET_S`; raise LinkDown when it never ends."""
         self._discard(link)
-        deadline_s = time.monotonic() + DRAIN_LIMIT_S
-        while data := link.read(QUIET_S):
-            self._traced("dropped", data)
+        deadline_s = max(time.monotonic(), until_s) + DRAIN_LIMIT_S
+        while (data := link.read(QUIET_S)) or time.monotonic() < until_s:
+            if data:
+                self._traced("dropped", data)
             if time.monotonic() > deadline_s:
                 raise LinkDown(f"{self.url} never falls silent: does something else talk on this line?")
+            meanwhile()
         self._suspect = False
 
     def _traced(self, what: str, data: bytes) -> None:

@@ -1,6 +1,8 @@
 """The power meter and the rotators as Tango devices, over real lines to their simulators on one bench."""
 
+import contextlib
 import math
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -158,6 +160,63 @@ def test_an_absent_mount_does_not_disturb_the_others(optics: Optics) -> None:
     assert str(optics.turning.state()) == "ON"
     mounts["3"] = gone
     optics.wait(optics.other, "ON", 15)
+
+
+def test_a_silent_line_is_unknown_for_all_its_devices_at_once_and_no_call_waits(optics: Optics) -> None:
+    """Within one poll and a time-out all are UNKNOWN and INVALID; writes meanwhile and afterwards fail quickly."""
+    calls_s: list[float] = []
+    unknown_s: dict[str, float] = {}
+    ended = threading.Event()
+
+    def write_always() -> None:
+        with tango.EnsureOmniThread():
+            while not ended.is_set():
+                before_s = time.monotonic()
+                with contextlib.suppress(tango.DevFailed):
+                    optics.other.write_attribute("velocity_pct", 90)
+                calls_s.append(time.monotonic() - before_s)
+
+    writer = threading.Thread(target=write_always)
+    writer.start()
+    try:
+        began_s = time.monotonic()
+        optics.lines["ell14"].fault = "silent"
+        while len(unknown_s) < 3 and time.monotonic() - began_s < 10:
+            for device in (optics.bus, optics.turning, optics.other):
+                if device.dev_name() not in unknown_s and is_unknown(device):
+                    unknown_s[device.dev_name()] = time.monotonic() - began_s
+        wait_until(lambda: time.monotonic() - began_s > 3, 5, "the line was tried again")
+    finally:
+        ended.set()
+        writer.join()
+    assert len(unknown_s) == 3
+    assert max(unknown_s.values()) < 1.0
+    assert max(calls_s) < 0.5
+    optics.lines["ell14"].fault = None
+    for device in (optics.bus, optics.turning, optics.other):
+        optics.wait(device, "ON", 15)
+
+
+def is_unknown(device: Any) -> bool:
+    """Whether a device says that it knows nothing, of what it measures either."""
+    measured = [name for name in ("position", "addresses") if name in device.get_attribute_list()]
+    return str(device.state()) == "UNKNOWN" and all(
+        device.read_attribute(name).quality == tango.AttrQuality.ATTR_INVALID for name in measured
+    )
+
+
+def test_init_on_a_silent_line_does_not_wait_for_it(optics: Optics) -> None:
+    """Whatever the line's loop is busy with elsewhere, a device leaves and joins it at once."""
+    optics.lines["ell14"].fault = "silent"
+    for device in (optics.bus, optics.turning, optics.other):
+        optics.wait(device, "UNKNOWN")
+    taken_s: list[float] = []
+    for _ in range(5):
+        for device in (optics.turning, optics.other):
+            before_s = time.monotonic()
+            device.command_inout("Init")
+            taken_s.append(time.monotonic() - before_s)
+    assert max(taken_s) < 0.3
 
 
 def test_a_motor_that_is_stuck_is_an_alarm(optics: Optics) -> None:

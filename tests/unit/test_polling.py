@@ -2,6 +2,8 @@
 
 import contextlib
 import math
+import threading
+import time
 
 import pytest
 
@@ -97,11 +99,31 @@ def test_a_member_can_be_left_alone_and_removed() -> None:
     assert schedule.next_s() == math.inf
 
 
+PROBE = Probe(b"I?\n", line(), lambda _: True)
+
+
+def test_a_member_that_is_left_alone_stays_so_whoever_wants_it() -> None:
+    """Neither a write nor leaving and coming back (Init) ends it: a late reply may come. A proven line does."""
+    schedule = Schedule()
+    schedule.add("a", {"x": 0.5}, 0.0)
+    schedule.delay("a", 2.0)
+    schedule.hasten("a", 0.5)
+    assert taken(schedule, 1.9) is None
+    schedule.remove("a")
+    schedule.add("a", {"x": 0.5}, 1.0)
+    assert taken(schedule, 1.9) is None
+    schedule.resume("a", 1.9)
+    assert taken(schedule, 1.9) == ("a", {"x"})
+
+
 class Misbehaving:
     """A device whose code is wrong in every call."""
 
     def __init__(self) -> None:
         self.failures = 0
+
+    def line_probe(self) -> Probe:
+        return PROBE
 
     def poll_due(self, due: frozenset[str]) -> Exception | None:
         raise RuntimeError("poll")
@@ -137,9 +159,7 @@ class Counting(Misbehaving):
 def test_a_device_that_is_wrong_is_its_own_fault_only() -> None:
     """Its exceptions are told to it; the others of the line are polled, and it can be taken off."""
     serve_loop("wrong", lambda _: b"I\n")
-    loop = PollLoop(
-        open_transport("loop://wrong", probe=Probe(b"I?\n", line(), lambda _: True)), contextlib.nullcontext
-    )
+    loop = PollLoop(open_transport("loop://wrong", probe=PROBE), contextlib.nullcontext)
     wrong, right = Misbehaving(), Counting()
     loop.add("wrong", wrong, {"x": 0.01})
     loop.add("right", right, {"y": 0.01})
@@ -156,7 +176,7 @@ def test_a_device_that_is_wrong_is_its_own_fault_only() -> None:
 def test_an_unforeseen_error_while_reconnecting_is_a_line_that_is_down(monkeypatch: pytest.MonkeyPatch) -> None:
     """The members are told, the thread lives on, a member can leave at once, and the line comes back afterwards."""
     serve_loop("odd", lambda _: b"I\n")
-    line_ = open_transport("loop://odd", probe=Probe(b"I?\n", line(), lambda _: True))
+    line_ = open_transport("loop://odd", probe=PROBE)
     loop, member, other = PollLoop(line_, contextlib.nullcontext), Counting(), Counting()
     with monkeypatch.context() as patched:
         patched.setattr("device_servers.core.transport.open_link", odd)
@@ -175,3 +195,27 @@ def test_an_unforeseen_error_while_reconnecting_is_a_line_that_is_down(monkeypat
 def odd(_url: str) -> None:
     """Fail as no link should."""
     raise ValueError("odd")
+
+
+def test_a_device_leaves_at_once_while_the_line_is_being_made_anew() -> None:
+    """The loop is waiting for a probe and not inside the device: nobody has to wait for that."""
+    asked = threading.Event()
+
+    def answer(_data: bytes) -> bytes:
+        asked.set()
+        return b""
+
+    serve_loop("mute", answer)
+    patient = Probe(b"I?\n", line(), lambda _: True, timeout_s=3.0)
+    loop, member = PollLoop(open_transport("loop://mute", probe=patient), contextlib.nullcontext), Counting()
+    loop.add("member", member, {"x": 0.01})
+    loop.add("other", Counting(), {"x": 0.01})
+    loop.start()
+    assert asked.wait(5)
+    began_s = time.monotonic()
+    loop.remove("member")
+    assert time.monotonic() - began_s < 1
+    loop.remove("other")
+    loop.close()
+    serve_loop("mute", None)
+    assert member.down == 0

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout
 from device_servers.core.framing import block488, fixed, line
 from device_servers.core.links import check_url, open_link, serve_loop
-from device_servers.core.transport import Line, Priority, Probe, open_transport
+from device_servers.core.transport import BRIEF_S, CALL_S, REPLY_S, Line, Priority, Probe, open_transport
 from device_servers.core.wire_server import LATE_S, WireServer
 from tests.support import free_port, wait_until
 from tests.support_device import LINE, BenchWire
@@ -245,6 +246,85 @@ def test_stop_goes_ahead_of_writes_and_writes_ahead_of_polls() -> None:
     assert order == sorted(order)
 
 
+def test_a_write_that_does_not_get_the_line_in_time_is_refused_and_others_still_get_it() -> None:
+    """A client is told within its half second; who waits behind it gets the line when it is free."""
+    line_ = open_transport("loop://turns", probe=PROBE)
+    got = threading.Event()
+
+    def poll() -> None:
+        with line_.turn(Priority.POLL):
+            got.set()
+
+    def write() -> None:
+        with line_.turn(Priority.WRITE):
+            pass
+
+    with line_.turn(Priority.POLL), ThreadPoolExecutor() as pool:
+        began_s = time.monotonic()
+        writing = pool.submit(write)
+        wait_until(lambda: len(line_._turns._waiting) == 1, 5, "it waits")
+        polling = pool.submit(poll)
+        with pytest.raises(LinkDown, match="was not free"):
+            writing.result()
+        assert CALL_S - REPLY_S <= time.monotonic() - began_s < CALL_S
+        assert not got.is_set()
+        line_._turns.release()
+        polling.result()
+        line_._turns.acquire(Priority.POLL, None)
+
+
+class TestCalls:
+    @pytest.fixture
+    def silent(self) -> Iterator[Line]:
+        """A connected line to an instrument that answers its probe only."""
+        serve_loop("silent", lambda data: b"I1\n" if data == b"I?\n" else b"")
+        line_ = open_transport("loop://silent", probe=PROBE)
+        line_.reconnect()
+        yield line_
+        line_.close()
+        serve_loop("silent", None)
+
+    def test_a_reply_gets_what_is_left_of_a_clients_call(self, silent: Line) -> None:
+        """Waiting for the turn and for the reply together end in time, whatever the reply alone is given."""
+        ended = threading.Event()
+        holder = threading.Thread(target=hold, args=[silent, ended])
+        holder.start()
+        wait_until(lambda: silent._turns._owner is not None, 5, "the line is held")
+        threading.Timer(0.2, ended.set).start()
+        began_s = time.monotonic()
+        with pytest.raises(ReplyTimeout):
+            silent.exchange(b"V?\n", reply=LINE, timeout_s=CALL_S)
+        assert CALL_S - 0.02 < time.monotonic() - began_s < CALL_S + 0.2
+        holder.join()
+
+    def test_a_question_that_could_not_be_answered_in_time_is_not_sent(self, silent: Line) -> None:
+        """A verb of many questions ends with its call, and leaves the connection as it is."""
+        silent._turns.acquire(Priority.WRITE, None)
+        silent._turns._asked_s -= CALL_S
+        with pytest.raises(ReplyTimeout, match="not sent"):
+            silent.exchange(b"V?\n", reply=LINE, timeout_s=0.3)
+        silent._turns.release()
+        assert silent.connected
+
+    def test_a_poll_may_take_what_its_replies_are_given(self, silent: Line) -> None:
+        """The budget is a client's; a slow instrument is polled all the same."""
+        with silent.turn(Priority.POLL):
+            silent._turns._asked_s -= 10
+            assert silent.exchange(b"I?\n", reply=LINE, timeout_s=0.3) == b"I1\n"
+
+    def test_a_driver_that_gives_a_reply_longer_gets_it(self, silent: Line) -> None:
+        """An instrument whose replies take longer than a call may has said so."""
+        with silent.turn(Priority.WRITE):
+            assert silent._left_s(3.0) > 2.9
+            assert silent._left_s(0.3) == 0.3
+
+
+def hold(line_: Line, ended: threading.Event) -> None:
+    """Hold the line until it is told to end."""
+    with line_.turn(Priority.POLL):
+        ended.wait(5)
+
+
 def test_any_mount_of_a_shared_line_proves_it() -> None:
     """On a multidrop line one instrument that answers is enough, and is asked first the next time."""
     asked: list[bytes] = []
@@ -257,7 +337,34 @@ def test_any_mount_of_a_shared_line_proves_it() -> None:
     line_ = open_transport("loop://shared", probe=Probe(b"1?\n", LINE, lambda _: True, timeout_s=0.02))
     line_.add_probe(Probe(b"2?\n", LINE, lambda reply: reply == b"I2\n", timeout_s=0.3))
     line_.reconnect()
+    line_._late_until_s = 0.0
     line_.reconnect()
     assert asked == [b"1?\n", b"2?\n", b"2?\n"]
+    line_.close()
+    serve_loop("shared", None)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_when_one_mount_is_silent_another_one_is_asked_and_briefly(there: bool) -> None:
+    """The one that failed is not asked; when nobody else answers the line is down, within the brief time."""
+    asked: list[bytes] = []
+
+    def answer(data: bytes) -> bytes:
+        asked.append(data)
+        return b"I2\n" if there and data == b"2?\n" else b""
+
+    serve_loop("shared", answer)
+    first = Probe(b"1?\n", LINE, lambda _: True, timeout_s=5)
+    line_ = open_transport("loop://shared", probe=first)
+    line_.add_probe(Probe(b"2?\n", LINE, lambda reply: reply == b"I2\n", timeout_s=5))
+    began_s = time.monotonic()
+    if there:
+        line_.reconnect_briefly(first)
+    else:
+        with pytest.raises(ReplyTimeout):
+            line_.reconnect_briefly(first)
+        assert time.monotonic() - began_s < 2 * BRIEF_S
+    assert line_.connected is there
+    assert asked == [b"2?\n"]
     line_.close()
     serve_loop("shared", None)
