@@ -1,5 +1,6 @@
 """The line: whole replies, turns, time-outs, and never an old reply for a new question."""
 
+import contextlib
 import re
 import threading
 import time
@@ -11,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout
+from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout, TransportError
 from device_servers.core.framing import block488, fixed, line
 from device_servers.core.links import check_url, open_link, serve_loop
 from device_servers.core.transport import BRIEF_S, CALL_S, REPLY_S, Line, Priority, Probe, open_transport
-from device_servers.core.wire_server import LATE_S, WireServer
+from device_servers.core.wire_server import WireServer
 from tests.support import free_port, wait_until
 from tests.support_device import LINE, BenchWire
 
@@ -36,6 +37,20 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Lin
     yield line_, server
     line_.close()
     server.stop()
+
+
+class Owing(BenchWire):
+    """A bench instrument that still owes an answer to somebody else."""
+
+    owed = b"V-1\n"
+
+    def advance(self, dt_s: float) -> bytes:
+        """Answer a little after the start."""
+        super().advance(dt_s)
+        if self.value < 0.06:
+            return b""
+        owed, self.owed = self.owed, b""
+        return owed
 
 
 def back(line_: Line) -> bool:
@@ -183,16 +198,43 @@ class TestExchange:
         assert line_.exchange(b"S?\n", reply=LINE, timeout_s=1) == b"S5\n"
         assert line_.stats.reconnects == 1
 
-    def test_a_late_reply_is_never_taken_for_the_next_answer(self, served: tuple[Line, WireServer]) -> None:
-        """The old answer arrives while the line comes back, or after: the next question gets its own."""
+    @pytest.mark.parametrize(("timeout_s", "fault_s"), [(0.05, 0.0), (1.0, 0.0), (1.0, 6.0)])
+    def test_a_late_reply_is_never_taken_for_the_next_answer(
+        self, served: tuple[Line, WireServer], timeout_s: float, fault_s: float
+    ) -> None:
+        """The old answers, to questions and to probes, come while the line is made anew or after: all are dropped.
+
+        The value is the instrument's time, so an old one shows.
+        """
         line_, server = served
-        for round_ in range(3):
-            server.fault = "late"
-            with pytest.raises(ReplyTimeout):
-                line_.exchange(b"S?\n", reply=LINE, timeout_s=LATE_S * round_ / 4 + 0.05)
-            server.fault = None
-            wait_until(lambda: back(line_), 10, "the line is back")
-            assert line_.exchange(b"V?\n", reply=LINE, timeout_s=1).startswith(b"V")
+
+        def value_is_new() -> bool:
+            value = float(line_.exchange(b"V?\n", reply=LINE, timeout_s=timeout_s)[1:])
+            return value == pytest.approx(server._wire.value, abs=0.2)  # type: ignore[attr-defined]
+
+        server.fault = "late"
+        began_s = time.monotonic()
+        with pytest.raises(ReplyTimeout):
+            value_is_new()
+        while time.monotonic() < began_s + fault_s:
+            with contextlib.suppress(TransportError):
+                line_.reconnect()
+                assert value_is_new()
+        server.fault = None
+        wait_until(lambda: back(line_), 10, "the line is back")
+        assert all(value_is_new() for _ in range(20))
+
+    def test_what_came_before_the_first_connection_is_dropped(self) -> None:
+        """Whoever used the line before may have left a question: its answer is not ours."""
+        server = WireServer(Owing(), tcp=("127.0.0.1", free_port()))
+        server.start()
+        line_ = open_transport(server.address, probe=PROBE)
+        try:
+            line_.reconnect()
+            assert b"V-1\n" not in [line_.exchange(b"V?\n", reply=LINE, timeout_s=1) for _ in range(10)]
+        finally:
+            line_.close()
+            server.stop()
 
     def test_garbage_is_counted_and_the_next_question_answered(self, served: tuple[Line, WireServer]) -> None:
         """A reply that does not fit does not cost the connection."""
