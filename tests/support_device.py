@@ -150,6 +150,11 @@ class Bench(InstrumentDevice):
         self.do(lambda driver: driver.tell("H"), priority=Priority.STOP)
 
     @command(dtype_in=float)
+    def Occupy(self, duration_s: float) -> None:
+        """Keep the line for a while."""
+        self.do(lambda _driver: time.sleep(duration_s))
+
+    @command(dtype_in=float)
     def Hang(self, duration_s: float) -> None:
         """Hold the device's monitor, as a badly written command does."""
         time.sleep(duration_s)

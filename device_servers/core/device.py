@@ -50,6 +50,9 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         Quantity("timeouts", "i8", label="Time-outs", doc="Requests on this line that were not answered in time."),
         Quantity("reconnects", "i8", label="Reconnects", doc="How often this line was lost and came back."),
         Quantity("protocol_errors", "i8", label="Protocol errors", doc="Replies on this line that did not fit."),
+        Quantity(
+            "failed_pushes", "i8", label="Failed pushes", doc="Events of this device that had to be pushed again."
+        ),
         Quantity("incarnation", "i8", unit="ns", label="Started", doc="This process's start in ns since 1970."),
     )
     probe: ClassVar[Probe]
@@ -215,12 +218,13 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
     def poll_due(self, due: frozenset[str]) -> Exception | None:
         """Read what is due and publish it; return what went wrong."""
         assert self._loop is not None
-        began_s, began = time.monotonic(), time.time()
         try:
             with self._turn(self._loop.line, Priority.POLL):
                 if self._driver is None or self._greeted != self._loop.line.generation:
                     self._greet(self._loop.line)
+                began_s, began = time.monotonic(), time.time()
                 row = dict(self.poll(self._driver, due))
+                ended = time.time()
                 self._settings.read({name: row[name] for name in row.keys() & self._settings_names})
         except BandoneonError as error:
             self._lost(error)
@@ -235,7 +239,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         self._row.update(row)
         self._judge(began_s)
         values: dict[str, Value | None] = {**dict.fromkeys(gone), **row, "poll_count": self._poll_count}
-        self._publisher.publish(values, (began + time.time()) / 2)
+        self._publisher.publish(values, (began + ended) / 2)
         return None
 
     def fail(self, error: Exception) -> None:
@@ -269,6 +273,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
             "timeouts": stats.timeouts,
             "reconnects": stats.reconnects,
             "protocol_errors": stats.protocol_errors,
+            "failed_pushes": self._publisher.failed_pushes,
             "incarnation": INCARNATION_NS,
         }
 

@@ -3,6 +3,10 @@
 ARCHIVE: every reading. CHANGE: as `states.changed` says. INVALID: on transition and once a minute. State and Status:
 both events on change, State also once a second. Tango's own detection is off; criteria and limits set in the database
 or by a client are read again each second.
+
+A push fails when a command holds the device's monitor for more than 3.2 s. It is counted and tried again at each
+`tend`, with the latest reading by then; meanwhile nothing else is tried, so that the loop is held up once and not for
+each quantity.
 """
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportMissingTypeStubs=false
 # pyright: reportAttributeAccessIssue=false, reportUnknownArgumentType=false
@@ -10,7 +14,7 @@ or by a client are read again each second.
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import tango
 from tango import DevState
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
 
 FIGURES_EVERY_S = 1.0
 
+MONITOR_HELD: Final = "API_CommandTimedOut"
+"""Reason of a push that could not get the device's monitor (cppTango: TangoMonitor::get_monitor)."""
+
 
 class Publisher:
     """The readings of one device."""
@@ -46,8 +53,11 @@ class Publisher:
         self._archive_pushed: dict[str, Reading] = {}
         self._criteria = {name: Criteria() for name in self._quantities}
         self._written: set[str] = set()
+        self._owed: dict[tuple[str, str], Reading] = {}
+        """What could not be pushed, by kind of event and name."""
         self._feed: Feed | None = None
-        self._shown: Shown | None = None
+        self._shown = Shown("", "")
+        """State and status as they were pushed last."""
         self._state_pushed_s = self._figures_pushed_s = 0.0
         self.failed_pushes = 0
 
@@ -64,6 +74,7 @@ class Publisher:
             self._feed = feed_of(self._device.get_name(), streamed)
         self._change_pushed.clear()
         self._archive_pushed.clear()
+        self._owed.clear()
 
     def reading(self, name: str) -> Reading:
         """Return the last reading; any thread may ask."""
@@ -79,10 +90,10 @@ class Publisher:
                 continue
             if reading.quality != INVALID or changed(self._archive_pushed.get(name), reading, Criteria()):
                 self._archive_pushed[name] = reading
-                self._push(self._device.push_archive_event, quantity, reading)
+                self._push("archive", name, reading)
             if changed(self._change_pushed.get(name), reading, self._criteria[name]):
                 self._change_pushed[name] = reading
-                self._push(self._device.push_change_event, quantity, reading)
+                self._push("change", name, reading)
             if quantity.writable and value is not None and name not in self._written:
                 self._written.add(name)
                 self._show_set_point(name, value)
@@ -92,17 +103,13 @@ class Publisher:
             self._feed.add(round(time_s * 1e9), streamed)
 
     def tend(self, shown: Shown, figures: Mapping[str, Value | None]) -> None:
-        """Push State and Status on change, State each second; each second also the figures."""
+        """Push State and Status on change, State each second; each second also the figures; and what is owed."""
         now_s = time.monotonic()
         # what is pushed for State and Status is what Tango's own device holds, whatever value is given with it
         self._device.set_state(DevState.names[shown.state])
         self._device.set_status(shown.status)
-        if self._shown is None or self._shown.status != shown.status:
-            self._push_plain("Status", shown.status)
-        if self._shown is None or self._shown.state != shown.state or now_s - self._state_pushed_s >= STATE_EVERY_S:
-            self._push_plain("State", DevState.names[shown.state])
-            self._state_pushed_s = now_s
-        self._shown = shown
+        if self._push_shown(shown, now_s):
+            self._push_owed()
         if now_s - self._figures_pushed_s >= FIGURES_EVERY_S:
             self._figures_pushed_s = now_s
             self._read_criteria()
@@ -129,16 +136,44 @@ class Publisher:
         except tango.DevFailed:
             self._written.discard(name)
 
-    def _push(self, push: Any, quantity: Quantity, reading: Reading) -> None:
-        try:
-            push(quantity.name, *as_tango(quantity, reading))
-        except tango.DevFailed:
-            # a command holds the monitor for seconds, or the device is going: the next reading comes anyway
+    def _push(self, kind: str, name: str, reading: Reading) -> None:
+        """Push a reading, or owe it when it cannot be pushed now."""
+        if self._owed or not self._pushed(kind, name, *as_tango(self._quantities[name], reading)):
             self.failed_pushes += 1
+            self._owed[kind, name] = reading
 
-    def _push_plain(self, name: str, value: Any) -> None:
+    def _push_owed(self) -> None:
+        for (kind, name), reading in list(self._owed.items()):
+            if not self._pushed(kind, name, *as_tango(self._quantities[name], reading)):
+                return
+            del self._owed[kind, name]
+
+    def _push_shown(self, shown: Shown, now_s: float) -> bool:
+        """Push State and Status when it is time; return whether nothing of them is left to be pushed."""
+        if self._shown.status != shown.status:
+            if not self._pushed_both("Status", shown.status):
+                return False
+            self._shown = self._shown._replace(status=shown.status)
+        if self._shown.state != shown.state or now_s - self._state_pushed_s >= STATE_EVERY_S:
+            if not self._pushed_both("State", DevState.names[shown.state]):
+                return False
+            self._shown = self._shown._replace(state=shown.state)
+            self._state_pushed_s = now_s
+        return True
+
+    def _pushed_both(self, name: str, value: Any) -> bool:
+        pushed = self._pushed("change", name, value) and self._pushed("archive", name, value)
+        self.failed_pushes += not pushed
+        return pushed
+
+    def _pushed(self, kind: str, name: str, *value: Any) -> bool:
+        """Push; return False when the device's monitor is held, so that it has to be done again."""
+        push = self._device.push_archive_event if kind == "archive" else self._device.push_change_event
         try:
-            self._device.push_change_event(name, value)
-            self._device.push_archive_event(name, value)
-        except tango.DevFailed:
+            push(name, *value)
+        except tango.DevFailed as error:
+            if error.args[0].reason == MONITOR_HELD:
+                return False
+            # wrong in itself, or the device is going: it would fail the next time too
             self.failed_pushes += 1
+        return True

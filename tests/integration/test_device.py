@@ -1,5 +1,6 @@
 """The device base over a real line: states, outages, events, limits, long actions, the end of the process."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -118,6 +120,15 @@ class TestEvents:
         times = [event.attr_value.time.totime() for event in found]
         assert len(set(times)) == len(times)
         assert last.value - first.value - 2 <= len(found) <= last.value - first.value + 3
+
+    def test_a_reading_is_stamped_while_it_was_read(self, bench: BenchServer) -> None:
+        """A poll that had to wait for the line is not dated back: the value is the instrument's time, so it shows."""
+        with events(bench.device, "value", ARCHIVE) as queue:
+            bench.device.command_inout("Occupy", 0.8)
+            wait_until(lambda: bench.device.read_attribute("poll_count").value > 20, 10, "some polls")
+            readings = [event.attr_value for event in queue.take() if not event.err]
+        offsets_s = [reading.time.totime() - reading.value for reading in readings]
+        assert max(offsets_s) - min(offsets_s) < 0.2
 
     def test_change_events_come_beyond_the_deadband(self, bench: BenchServer) -> None:
         """The value grows by one a second and its deadband is a half: two events a second, not twenty."""
@@ -257,6 +268,22 @@ class TestOutages:
         invalid = [event for event in found if event.attr_value.quality == tango.AttrQuality.ATTR_INVALID]
         assert len(invalid) == 1
 
+    def test_an_event_that_could_not_be_pushed_is_pushed_later_and_counted(self, bench: BenchServer) -> None:
+        """A command that holds the device for seconds makes a push fail: INVALID arrives all the same, once it ends."""
+        with events(bench.device, "value", ARCHIVE) as queue, ThreadPoolExecutor() as pool:
+            occupied = pool.submit(call, bench.device, "Occupy", 0.7)
+            wait_until(lambda: is_doing(bench.device, "Occupy"), 5, "polls have to wait")
+            hanging = pool.submit(call, bench.device, "Hang", 4.5)
+            wait_until(lambda: is_doing(bench.device, "Hang"), 5, "the monitor is held")
+            bench.line.fault = "unplugged"
+            occupied.result(), hanging.result()
+            wait_until(lambda: bench.device.read_attribute("failed_pushes").value > 0, 10, "the failure is counted")
+            wait_until(
+                lambda: any(event.attr_value.quality == tango.AttrQuality.ATTR_INVALID for event in queue.take()),
+                5,
+                "INVALID is pushed",
+            )
+
     def test_garbage_is_counted_and_the_next_poll_is_good(self, bench: BenchServer) -> None:
         """Nonsense on the line costs polls, not the connection."""
         bench.line.fault = "garbage"
@@ -374,9 +401,9 @@ class TestEnd:
 
     def test_sigterm_makes_safe_during_a_command_of_six_seconds(self, bench: BenchServer) -> None:
         """A command that holds the device's monitor does not hold up the safe stop; the process leaves in time."""
-        thread = threading.Thread(target=hang, args=[bench.device, 6.0])
+        thread = threading.Thread(target=call, args=[bench.device, "Hang", 6.0])
         thread.start()
-        wait_until(lambda: is_held(bench.device), 5, "the monitor is held")
+        wait_until(lambda: is_doing(bench.device, "Hang"), 5, "the monitor is held")
         began_s = time.monotonic()
         bench.process.send_signal(signal.SIGTERM)
         wait_until(bench.safe_file.exists, 5, "it was made safe")
@@ -425,15 +452,12 @@ def pushed(queue: PullQueue) -> list[str]:
     return [value for value, _ in itertools.groupby(values)]
 
 
-def hang(device: tango.DeviceProxy, duration_s: float) -> None:
-    """Hold the device's monitor; the connection breaks when the process leaves."""
-    with tango.EnsureOmniThread():
-        try:
-            device.command_inout("Hang", duration_s)
-        except tango.DevFailed:
-            return
+def call(device: tango.DeviceProxy, command: str, duration_s: float) -> None:
+    """Call a command that takes long; the call may fail, as the process may leave meanwhile."""
+    with tango.EnsureOmniThread(), contextlib.suppress(tango.DevFailed):
+        device.command_inout(command, duration_s)
 
 
-def is_held(device: tango.DeviceProxy) -> bool:
-    """Whether a command holds the device: its black box tells what was called last."""
-    return any("Hang" in line for line in device.black_box(5))
+def is_doing(device: tango.DeviceProxy, command: str) -> bool:
+    """Whether a command is carried out: the device's black box tells what was called last."""
+    return any(command in line for line in device.black_box(5))
