@@ -10,8 +10,10 @@ writer left behind the cursor of a file goes when that is compressed.
 
 import contextlib
 import fcntl
+import math
 import re
 import shutil
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +54,14 @@ FLUSH_S = 10.0
 SETTLE_S = 2.0
 """A new device's first rows wait this long, so that all its attributes are known when its file is made."""
 
-MAX_WAITING_ROWS = 400_000
-"""So many rows in memory are written at once, due or not."""
+MAX_WAITING_BYTES = 64 << 20
+"""So much in memory is written at once, due or not."""
+
+PIECE_BYTES = 1000
+"""What a piece of a commit takes in memory besides its values, about."""
+
+PADDED_BYTES = 8 << 20
+"""Arrays of differing lengths are padded and written so much at a time."""
 
 COMPRESS_S = 0.1
 """So long at a time files are compressed, between looks at the journal."""
@@ -104,7 +112,7 @@ class _Device:
     day: int = -1
     due_s: float | None = None
     waiting: list[_Waiting] = field(default_factory=list[_Waiting])
-    rows: int = 0
+    bytes: int = 0
 
     def has(self, end: Position) -> bool:
         """Whether the piece of the journal that ends at a position is in files."""
@@ -125,7 +133,7 @@ class Hdf5Projection:
         self._damaged: list[Path] = []
         self._remade_at = -1
         self._kept = False
-        self._rows = 0
+        self._bytes = 0
         self._day = -1
         self._lock = _locked(_lock_file(self._root, archiver))
         try:
@@ -157,29 +165,29 @@ class Hdf5Projection:
             if device.has(Position(commit - 1, index + 1)):
                 continue
             device.waiting.append(_Waiting(commit, index, self._day, item))
-            rows = len(item.time_ns) if isinstance(item, Series) else 1
-            device.rows += rows
-            self._rows += rows
+            size = _bytes_of(item)
+            device.bytes += size
+            self._bytes += size
 
     def tick(self, now_s: float) -> None:
-        """Write the devices that are due, and all when much waits; start the files of a new day; compress one file."""
-        crowded = self._rows > MAX_WAITING_ROWS
-        busy = False
+        """Write the devices that are due, and all when much waits; compress a little.
+
+        A device's file of yesterday ends when it is due, too: a midnight is spread over `FLUSH_S` as all else.
+        """
+        crowded = self._bytes > MAX_WAITING_BYTES
         for number, device in enumerate(self._devices.values()):
             if device.due_s is None:
                 # the golden ratio spreads any number of devices evenly over the period
                 device.due_s = now_s + SETTLE_S + number * 0.618 % 1 * (FLUSH_S - SETTLE_S)
-            over = device.file is not None and device.day < self._day
-            if crowded or over or device.due_s <= now_s:
-                busy = busy or bool(device.waiting)
+            if crowded or device.due_s <= now_s:
                 self._flush(device)
-                device.due_s = max(device.due_s, now_s + FLUSH_S)
-            if over and device.day < self._day:
-                self._close(device)
+                if device.file is not None and device.day < self._day:
+                    self._close(device)
+            if device.due_s <= now_s:
+                device.due_s += FLUSH_S * ((now_s - device.due_s) // FLUSH_S + 1)
         if self._damaged and self.cursor >= self._remade_at:
             self._replaced()
-        if not busy:
-            self._compress(time.monotonic() + COMPRESS_S)
+        self._compress(time.monotonic() + COMPRESS_S)
 
     @property
     def cursor(self) -> int:
@@ -311,8 +319,8 @@ class Hdf5Projection:
             for item in _merged([waiting.item for waiting in run]):
                 _append(file, item)
         device.waiting = []
-        self._rows -= device.rows
-        device.rows = 0
+        self._bytes -= device.bytes
+        device.bytes = 0
         device.included = Position(self._last)
         assert device.file is not None
         device.file.commit(Cursor(self._last, self.cursor))
@@ -435,22 +443,71 @@ def _append(file: DeviceFile, item: Item) -> None:
     for row, text in item.errors.items():
         file.append_error(name, int(item.time_ns[row]), text)
     column = file.columns[name]
-    shapes: NDArray[np.int64] | None = None
-    formats: NDArray[np.bytes_] | None = None
+    if column.rank:
+        _append_arrays(file, item, column)
+        return
     values: NDArray[Any] = item.values
-    if column.encoded:
-        pairs = [value or ("", b"") for value in item.values]
-        formats = np.array([word.encode() for word, _ in pairs])
-        arrays = [np.frombuffer(data, "u1") for _, data in pairs]
-        values, shapes = pad(arrays, column.dtype, 1)
-    elif column.rank:
-        values, shapes = pad([_elements(array, column.dtype) for array in item.values], column.dtype, column.rank)
-    elif column.dtype.kind == "S":
+    if column.dtype.kind == "S":
         width = column.dtype.itemsize
         values = np.array([cut(text or "", width) for text in item.values], column.dtype)
     elif not item.valid.all():
         values = np.where(item.valid, item.values, column.fill).astype(column.dtype)
-    file.append(name, item.time_ns, item.quality, values, shapes, formats, set_value=item.set_value)
+    file.append(name, item.time_ns, item.quality, values, set_value=item.set_value)
+
+
+def _append_arrays(file: DeviceFile, item: Series, column: Column) -> None:
+    formats: NDArray[np.bytes_] | None = None
+    if column.encoded:
+        pairs = [value or ("", b"") for value in item.values]
+        formats = np.array([word.encode() for word, _ in pairs])
+        arrays: list[NDArray[Any] | None] = [np.frombuffer(data, "u1") for _, data in pairs]
+    else:
+        arrays = [_elements(array, column.dtype) for array in item.values]
+    for rows in _alike(arrays, column):
+        values, shapes = pad(arrays[rows], column.dtype, column.rank)
+        words_of = None if formats is None else formats[rows]
+        file.append(
+            column.attribute,
+            item.time_ns[rows],
+            item.quality[rows],
+            values,
+            shapes,
+            words_of,
+            set_value=item.set_value,
+        )
+
+
+def _alike(arrays: Sequence[NDArray[Any] | None], column: Column) -> Iterator[slice]:
+    """Return stretches of rows that take no more than `PADDED_BYTES` when they are padded to their largest."""
+    start, largest = 0, (0,) * column.rank
+    for row, array in enumerate(arrays):
+        shape = array.shape if array is not None else (0,) * column.rank
+        grown = tuple(map(max, largest, shape))
+        if row > start and (row + 1 - start) * math.prod(grown) * column.dtype.itemsize > PADDED_BYTES:
+            yield slice(start, row)
+            start, grown = row, shape
+        largest = grown
+    yield slice(start, len(arrays))
+
+
+def _bytes_of(item: Item) -> int:
+    """What a piece takes in memory, about."""
+    if isinstance(item, Gap):
+        return PIECE_BYTES
+    values = item.values
+    size = PIECE_BYTES + values.nbytes + item.time_ns.nbytes * 2
+    if values.dtype == object:
+        size += sum(_bytes_of_value(value) for value in values)
+    return size
+
+
+def _bytes_of_value(value: Any) -> int:
+    if isinstance(value, np.ndarray):
+        array = cast("NDArray[Any]", value)
+        return array.nbytes + (sum(sys.getsizeof(text) for text in array.flat) if array.dtype == object else 0)
+    return (
+        sum(map(sys.getsizeof, cast("tuple[str, bytes]", value))) if isinstance(value, tuple) else 64 + len(value or "")
+    )
 
 
 def _elements(array: NDArray[Any] | None, dtype: np.dtype[Any]) -> NDArray[Any] | None:

@@ -162,6 +162,15 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def _sync_directory(directory: Path) -> None:
+    """Make a new file's name durable."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 class DeviceFile:
     """The live file of one device. Nothing but `append…`, `commit`, `close`; it is never opened again for writing."""
 
@@ -190,6 +199,7 @@ class DeviceFile:
             self._file.swmr_mode = True
             # unlike a rename it never replaces what another archiver made meanwhile
             path.hardlink_to(temporary)
+            _sync_directory(path.parent)
         except BaseException:
             self._file.close()
             raise
@@ -315,13 +325,19 @@ class DeviceFile:
         target.write(h5s.create_simple(values.shape), where, np.ascontiguousarray(values), target.get_type())
 
     def commit(self, cursor: Cursor) -> None:
-        """Make everything appended so far visible to readers and durable against a kill, then say so in the cursor.
+        """Make everything appended so far visible to readers and durable, then say so in the cursor.
 
-        The cursor is one small write, after the data: what a killed writer left behind it is cut by `finish`.
+        The data are on the disk before the cursor is written, and the cursor before this returns (the `complete` of
+        other files counts on it): neither a kill nor a power cut leaves one that is ahead. What is behind it is cut by
+        `finish`.
         """
-        self._file.flush()
+        self._sync()
         self._write_cursor(cursor)
+        self._sync()
+
+    def _sync(self) -> None:
         self._file.flush()
+        os.fdatasync(self._file.id.get_vfd_handle())
 
     def _write_cursor(self, cursor: Cursor) -> None:
         lengths = [self._data[name].id.shape[0] for name in self._names]
@@ -518,10 +534,20 @@ def _copy_dataset(old: _Source, new: h5py.File, place: str) -> Generator[None]:
             shuffle=True,
             fillvalue=source.fillvalue,
         )
+        limits = _limits(old, place) if place.endswith("/value") else []
         for selection in made.iter_chunks():
-            made[selection] = old.read(place, selection)
-            yield
+            rows, *inner = selection
+            # what is nothing but padding is not stored
+            if all(part.start < limit[rows].max() for part, limit in zip(inner, limits, strict=False)):
+                made[selection] = old.read(place, selection)
+                yield
     made.attrs.update(old.attributes[place])
+
+
+def _limits(old: _Source, place: str) -> list[NDArray[Any]]:
+    """Return for each axis of an array how much of each row counts."""
+    axes = [place.removesuffix("value") + axis for axis in ("dim_y", "dim_x")]
+    return [old.read(axis, slice(0, old.lengths[place])) for axis in axes if axis in old.datasets]
 
 
 def _finished_chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

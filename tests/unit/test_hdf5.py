@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from archiver.journal import Follower, read_segment, segment_paths
 from archiver.maintenance import rebuild, verify
-from archiver.projections import nexus
+from archiver.projections import hdf5, nexus
 from archiver.projections.hdf5 import Hdf5Projection, device_files
 from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, FileState, Position, finish, read_state
 from archiver.series import Unfolder
@@ -317,6 +318,94 @@ def test_a_file_that_was_deleted_is_missed(tmp_path: Path, days: Journal) -> Non
     projection.close()
     assert values_in(tmp_path / "hdf5" / DEVICE) == [float(n) for n in range(9)]
     assert verify(tmp_path).whole
+
+
+def test_after_a_power_cut_the_cursor_is_not_ahead_of_the_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the file is made durable it holds all that its cursor, then or before, says; at the end the new one."""
+    path, durable = tmp_path / "a.h5", tmp_path / "durable.h5"
+    file = DeviceFile(path, DEVICE, "archive/demo/1", {"power": POWER})
+    states: list[tuple[int, int]] = []
+
+    def cut(_: int) -> None:
+        durable.write_bytes(path.read_bytes())
+        commit = read_state(durable).cursor.commit
+        with h5py.File(durable, "r", swmr=True) as left:
+            states.append((commit, len(left["entry/power/value"])))
+
+    monkeypatch.setattr("os.fdatasync", cut)
+    for commit in range(2):
+        file.append("power", np.arange(5), np.zeros(5, "u1"), np.ones(5))
+        file.commit(Cursor(commit, commit))
+    file.close()
+    assert states == [(-1, 5), (0, 5), (0, 10), (1, 10)]
+
+
+def test_much_that_waits_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows that are large: memory is bounded in bytes."""
+    monkeypatch.setattr(hdf5, "MAX_WAITING_BYTES", 1 << 20)
+    with Journal(tmp_path) as journal:
+        journal.define(f"{DEVICE}/curve", Kind.DOUBLE, "SPECTRUM")
+        for n in range(10):
+            journal.read(f"{DEVICE}/curve", NOON + n * SECOND, np.full(1 << 15, float(n)))
+            journal.commit()
+    projection = Hdf5Projection(tmp_path, journal.archiver)
+    projection.tick(0)
+    follow(projection, journal, upto=2)
+    projection.tick(0)
+    assert projection.cursor == -1
+    follow(projection, journal)
+    projection.tick(0)
+    assert projection.cursor == journal.commits - 1
+    projection.close()
+
+
+def test_one_large_row_does_not_make_its_neighbours_large(tmp_path: Path) -> None:
+    """Arrays of differing lengths are padded a stretch at a time, in memory as in the compressed file."""
+    sizes = [10] * 600 + [1 << 16] + [10] * 600
+    with Journal(tmp_path) as journal:
+        journal.define(f"{DEVICE}/curve", Kind.DOUBLE, "SPECTRUM")
+        for n, size in enumerate(sizes):
+            journal.read(f"{DEVICE}/curve", NOON + n * SECOND, np.full(size, float(n)))
+        journal.commit()
+    tracemalloc.start()
+    try:
+        rebuild(tmp_path, journal.archiver)
+        assert tracemalloc.get_traced_memory()[1] < 60 << 20, "padded at once it would be 600 MB"
+    finally:
+        tracemalloc.stop()
+    (path,) = device_files(tmp_path / "hdf5" / DEVICE)
+    with h5py.File(path) as file:
+        curve = file["entry/curve"]
+        assert curve["dim_x"][:].tolist() == sizes
+        for n in (0, 599, 600, 601, 1200):
+            row = curve["value"][n]
+            assert np.array_equal(row[: sizes[n]], np.full(sizes[n], float(n)))
+            assert np.isnan(row[sizes[n] :]).all()
+
+
+def test_at_midnight_the_devices_change_files_one_after_the_other(tmp_path: Path) -> None:
+    """Each ends its file at its own time within the period of a flush, so that a large site does not stall."""
+    devices = [f"lab/power/{n}" for n in range(20)]
+    with Journal(tmp_path) as journal:
+        for device in devices:
+            journal.define(f"{device}/power")
+        for day in range(2):
+            for device in devices:
+                journal.read(f"{device}/power", NOON + day * 86_400 * SECOND, float(day))
+            journal.commit()
+    projection = Hdf5Projection(tmp_path, journal.archiver)
+    follow(projection, journal, upto=0)
+    for now_s in range(12):
+        projection.tick(now_s)
+    follow(projection, journal)
+    made: list[int] = []
+    for now_s in range(12, 23):
+        before = len(list(tmp_path.rglob("2026-09-22.h5")))
+        projection.tick(now_s)
+        made.append(len(list(tmp_path.rglob("2026-09-22.h5"))) - before)
+    projection.close()
+    assert sum(made) == len(devices)
+    assert max(made) <= 4
 
 
 @pytest.mark.parametrize(("text", "width", "kept"), [("abc", 8, b"abc"), ("ééééé", 8, "éé…".encode())])
