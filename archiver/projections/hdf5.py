@@ -10,10 +10,8 @@ writer left behind the cursor of a file goes when that is compressed.
 
 import contextlib
 import fcntl
-import math
 import re
 import shutil
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -21,12 +19,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from archiver.projections.base import NoSpace, OnlyCopy
+from archiver.projections.layout import TEXT_BYTES, Item, append, bytes_of, column_of, text_bytes
 from archiver.projections.nexus import (
     DAMAGED,
     REPLACED,
@@ -36,15 +34,13 @@ from archiver.projections.nexus import (
     DeviceFile,
     FileState,
     Position,
-    cut,
     finish,
-    pad,
     read_state,
     set_aside,
     unmark,
 )
 from archiver.segments import first_commit_of, in_words, journal_of, missing_commits
-from archiver.series import Gap, Series, Unfolded, concatenate, element_dtype, is_encoded, rank, words
+from archiver.series import Gap, Series, Unfolded, concatenate
 from bandoneon.logging import get_logger
 from bandoneon.record import AttributeDefinition
 
@@ -57,12 +53,6 @@ SETTLE_S = 2.0
 MAX_WAITING_BYTES = 64 << 20
 """So much in memory is written at once, due or not."""
 
-PIECE_BYTES = 1000
-"""What a piece of a commit takes in memory besides its values, about."""
-
-PADDED_BYTES = 8 << 20
-"""Arrays of differing lengths are padded and written so much at a time."""
-
 COMPRESS_S = 0.1
 """So long at a time files are compressed, between looks at the journal."""
 
@@ -74,13 +64,8 @@ RECENT_S = 172_800.0
 
 _ENDED = object()
 
-TEXT_BYTES = 64
-MAX_TEXT_BYTES = 65_536
-
 _NAME = re.compile(r"(\d{4}-\d\d-\d\d)(?:-(\d+))?\.h5")
 _NS_PER_DAY = 86_400 * 10**9
-
-Item = Series | Gap
 
 Span = tuple[Position, Position]
 """A stretch of the journal, from behind one position up to another."""
@@ -165,7 +150,7 @@ class Hdf5Projection:
             if device.has(Position(commit - 1, index + 1)):
                 continue
             device.waiting.append(_Waiting(commit, index, self._day, item))
-            size = _bytes_of(item)
+            size = bytes_of(item)
             device.bytes += size
             self._bytes += size
 
@@ -317,7 +302,7 @@ class Hdf5Projection:
         for run in _runs(device.waiting):
             file = self._fit(device, run)
             for item in _merged([waiting.item for waiting in run]):
-                _append(file, item)
+                append(file, item)
         device.waiting = []
         self._bytes -= device.bytes
         device.bytes = 0
@@ -378,14 +363,14 @@ def _columns(device: _Device, run: Iterable[_Waiting]) -> dict[str, Column]:
         item, name = piece.item, piece.item.definition.attribute
         definitions[name] = item.definition
         if isinstance(item, Series):
-            widths[name] = max(widths.get(name, TEXT_BYTES), _text_bytes(item))
+            widths[name] = max(widths.get(name, TEXT_BYTES), text_bytes(item))
             if item.set_value:
                 settable.add(name)
     present = device.file.columns if device.file is not None else {}
     columns: dict[str, Column] = {}
     for name, definition in sorted(definitions.items()):
         before = present.get(name)
-        column = _column(definition, widths.get(name, TEXT_BYTES), name in settable)
+        column = column_of(definition, widths.get(name, TEXT_BYTES), name in settable)
         if before is not None and before.metadata == column.metadata:
             width = max(before.dtype.itemsize, column.dtype.itemsize)
             dtype = np.dtype(f"S{width}") if column.dtype.kind == "S" else column.dtype
@@ -398,31 +383,6 @@ def _fits(present: Mapping[str, Column], needed: Mapping[str, Column]) -> bool:
     return all(present.get(name) == column for name, column in needed.items())
 
 
-def _column(definition: AttributeDefinition, text_bytes: int, settable: bool) -> Column:
-    facts: dict[str, str | int | float] = {
-        "units": definition.unit,
-        "long_name": definition.label or definition.attribute,
-        "tango_type": definition.type,
-        "tango_host": definition.tango_host,
-        "epoch": definition.epoch,
-    }
-    dtype = element_dtype(definition) or np.dtype(f"S{text_bytes}")
-    encoded = is_encoded(definition)
-    axes = 1 if encoded else rank(definition)
-    return Column(definition.attribute, dtype, axes, encoded, settable, words(definition), facts)
-
-
-def _text_bytes(series: Series) -> int:
-    """Room for the longest text of a series: the next power of two, within limits."""
-    if element_dtype(series.definition) is not None:
-        return TEXT_BYTES
-    texts = series.values[series.valid]
-    if rank(series.definition):
-        texts = [text for array in texts for text in array.flat]
-    longest = max((len(text.encode()) for text in texts), default=1)
-    return min(MAX_TEXT_BYTES, max(TEXT_BYTES, 1 << max(0, longest - 1).bit_length()))
-
-
 def _merged(items: Iterable[Item]) -> list[Item]:
     """Join the series of each attribute: one append instead of many. Gaps stay as they are."""
     grouped: dict[tuple[str, bool], list[Series]] = {}
@@ -433,88 +393,6 @@ def _merged(items: Iterable[Item]) -> list[Item]:
         else:
             grouped.setdefault((item.definition.attribute, item.set_value), []).append(item)
     return [concatenate(parts) for parts in grouped.values()] + gaps
-
-
-def _append(file: DeviceFile, item: Item) -> None:
-    name = item.definition.attribute
-    if isinstance(item, Gap):
-        file.append_gap(name, item.start_ns, item.stop_ns, item.count, item.cause)
-        return
-    for row, text in item.errors.items():
-        file.append_error(name, int(item.time_ns[row]), text)
-    column = file.columns[name]
-    if column.rank:
-        _append_arrays(file, item, column)
-        return
-    values: NDArray[Any] = item.values
-    if column.dtype.kind == "S":
-        width = column.dtype.itemsize
-        values = np.array([cut(text or "", width) for text in item.values], column.dtype)
-    elif not item.valid.all():
-        values = np.where(item.valid, item.values, column.fill).astype(column.dtype)
-    file.append(name, item.time_ns, item.quality, values, set_value=item.set_value)
-
-
-def _append_arrays(file: DeviceFile, item: Series, column: Column) -> None:
-    formats: NDArray[np.bytes_] | None = None
-    if column.encoded:
-        pairs = [value or ("", b"") for value in item.values]
-        formats = np.array([word.encode() for word, _ in pairs])
-        arrays: list[NDArray[Any] | None] = [np.frombuffer(data, "u1") for _, data in pairs]
-    else:
-        arrays = [_elements(array, column.dtype) for array in item.values]
-    for rows in _alike(arrays, column):
-        values, shapes = pad(arrays[rows], column.dtype, column.rank)
-        words_of = None if formats is None else formats[rows]
-        file.append(
-            column.attribute,
-            item.time_ns[rows],
-            item.quality[rows],
-            values,
-            shapes,
-            words_of,
-            set_value=item.set_value,
-        )
-
-
-def _alike(arrays: Sequence[NDArray[Any] | None], column: Column) -> Iterator[slice]:
-    """Return stretches of rows that take no more than `PADDED_BYTES` when they are padded to their largest."""
-    start, largest = 0, (0,) * column.rank
-    for row, array in enumerate(arrays):
-        shape = array.shape if array is not None else (0,) * column.rank
-        grown = tuple(map(max, largest, shape))
-        if row > start and (row + 1 - start) * math.prod(grown) * column.dtype.itemsize > PADDED_BYTES:
-            yield slice(start, row)
-            start, grown = row, shape
-        largest = grown
-    yield slice(start, len(arrays))
-
-
-def _bytes_of(item: Item) -> int:
-    """What a piece takes in memory, about."""
-    if isinstance(item, Gap):
-        return PIECE_BYTES
-    values = item.values
-    size = PIECE_BYTES + values.nbytes + item.time_ns.nbytes * 2
-    if values.dtype == object:
-        size += sum(_bytes_of_value(value) for value in values)
-    return size
-
-
-def _bytes_of_value(value: Any) -> int:
-    if isinstance(value, np.ndarray):
-        array = cast("NDArray[Any]", value)
-        return array.nbytes + (sum(sys.getsizeof(text) for text in array.flat) if array.dtype == object else 0)
-    return (
-        sum(map(sys.getsizeof, cast("tuple[str, bytes]", value))) if isinstance(value, tuple) else 64 + len(value or "")
-    )
-
-
-def _elements(array: NDArray[Any] | None, dtype: np.dtype[Any]) -> NDArray[Any] | None:
-    if array is None or dtype.kind != "S":
-        return array
-    encoded = np.array([cut(text, dtype.itemsize) for text in array.flat], dtype)
-    return encoded.reshape(array.shape)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------

@@ -96,7 +96,8 @@ def test_it_comes_back_equal_from_hdf5(tmp_path: Path, kind: Kind, form: Format,
         found: list[tuple[Any, int, int]] = []
         for path in files:
             with h5py.File(path) as file:
-                assert file.attrs["finished"] == finished
+                if path == files[-1]:
+                    assert file.attrs["finished"] == finished
                 found += stored(file, f"entry/{name(kind, form)}{part}", kind, form)
         assert [(quality, time_ns) for _, quality, time_ns in found] == [
             (quality, NOON + n * SECOND) for n, (_, quality) in enumerate(rows)

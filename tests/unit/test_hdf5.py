@@ -408,6 +408,40 @@ def test_at_midnight_the_devices_change_files_one_after_the_other(tmp_path: Path
     assert max(made) <= 4
 
 
+@pytest.mark.parametrize("finished", [False, True], ids=["live", "finished"])
+def test_a_viewer_finds_what_to_plot(tmp_path: Path, finished: bool) -> None:
+    """By the rules of NeXus: from each level's default to an NXdata with a signal, and one axis for each dimension."""
+    columns = [
+        Column("name", np.dtype("S64")),
+        Column("mode", np.dtype("i2"), labels=("SLOW", "FAST")),
+        Column("count", np.dtype("i8"), settable=True),
+        Column("power", np.dtype("f8"), metadata={"units": "W"}),
+        Column("wave", np.dtype("f4"), rank=1),
+        Column("zimage", np.dtype("u2"), rank=2),
+    ]
+    path = tmp_path / "a.h5"
+    file = DeviceFile(path, DEVICE, "archive/demo/1", {column.attribute: column for column in columns})
+    times, good = np.arange(3), np.zeros(3, "u1")
+    for column in columns:
+        shapes = np.full((3, column.rank), 4) if column.rank else None
+        file.append(column.attribute, times, good, np.zeros((3, *[4] * column.rank), column.dtype), shapes)
+    file.commit(Cursor(0, 0))
+    if finished:
+        file.close()
+        list(finish(path))
+    with h5py.File(path, "r", swmr=not finished) as read:
+        entry: Any = read[read.attrs["default"]]
+        assert entry.attrs["NX_class"] == "NXentry"
+        assert entry.attrs["default"] == "power", "a number, and a float before an integer"
+        for group in [*(entry[column.attribute] for column in columns), entry["count/set"]]:
+            assert group.attrs["NX_class"] == "NXdata"
+            signal, axes = group[group.attrs["signal"]], list(group.attrs["axes"])
+            assert axes == ["time"] + ["."] * (signal.ndim - 1)
+            assert group["time"].shape == (len(signal),)
+            assert group["time"].attrs["units"] == "ns"
+    file.close()
+
+
 @pytest.mark.parametrize(("text", "width", "kept"), [("abc", 8, b"abc"), ("ééééé", 8, "éé…".encode())])
 def test_text_is_cut_between_characters(text: str, width: int, kept: bytes) -> None:
     """A text that is too long ends in an ellipsis, never in half a character."""
