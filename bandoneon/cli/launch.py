@@ -26,6 +26,8 @@ from device_servers.supervisor.spawner_client import DATABASE, SpawnerClient
 
 DATABASE_PORT = 10000
 DATABASE_TIMEOUT_S = 15.0
+SPACE_NEEDED = 1 << 20
+"""So many bytes have to be free for a site to come up: its database alone takes a quarter of them."""
 
 Say = Callable[[str], None]
 
@@ -141,11 +143,11 @@ def outdated(running: RunningSite) -> dict[str, int]:
 
 
 def _need_writable(directory: Path, what: str, instead: str) -> None:
-    """Make a directory and see to it that files can be made there."""
+    """Make a directory and see to it that files can be made there, and that its disk is not full."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700 if what == "run directory" else 0o777)
-        with tempfile.TemporaryFile(dir=directory):
-            pass
+        with tempfile.TemporaryFile(dir=directory) as probe:
+            probe.write(bytes(SPACE_NEEDED))
     except OSError as error:
         raise CommandError(f"the {what} {directory} cannot be written ({error.strerror}): {instead}") from None
 

@@ -72,9 +72,14 @@ class RunningSite:
         text = json.dumps(asdict(self), default=str, indent=2) + "\n"
         for directory in (self.run, self.root):
             directory.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=directory, prefix=f".{FILE}.", delete=False) as new:
-                new.write(text)
-            Path(new.name).replace(directory / FILE)
+            descriptor, name = tempfile.mkstemp(dir=directory, prefix=f".{FILE}.")
+            try:
+                with os.fdopen(descriptor, "w") as new:
+                    new.write(text)
+                Path(name).replace(directory / FILE)
+            except BaseException:
+                Path(name).unlink()  # on a full disk it would stay, empty
+                raise
 
     @classmethod
     def find(cls, root: Path, name: str | None = None) -> "RunningSite":

@@ -8,6 +8,7 @@ import pytest
 
 from bandoneon.cli import processes
 from bandoneon.site.running import RunningSite
+from tests.journals import files_limited_to
 from tests.support import free_port, wait_until
 from tests.system.commands import SECOND, Background, refused
 from tests.system.conftest import Site
@@ -31,8 +32,12 @@ def test_up_says_what_stands_in_its_way(site: Site, tmp_path: Path) -> None:
     assert "second.yaml:4: instruments.0.class: there is no class Newport1830; did you mean Newport1830C?" in refused(
         site, 1, "up", str(path), "--detach"
     )
+    path.write_text(SECOND)
     said = refused(site, 1, "up", "deploy/site.yaml", "--detach", "--data", str(tmp_path / "other"))
     assert said.startswith(f"demo is up with its data in {site.data}: `down` first")
+    with files_limited_to(1 << 16):  # as on a full disk
+        said = refused(site, 1, "up", str(path), "--detach")
+    assert said.startswith(f"the run directory {site.run / 'second'} cannot be written (File too large)")
     assert not (site.run / "second" / "spawner.sock").exists()
     assert site.status()["site"] == "demo"
 

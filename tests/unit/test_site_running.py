@@ -1,12 +1,14 @@
 """The site that is up on this machine: remembered per site, the last one as default."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bandoneon.errors import SiteError
 from bandoneon.site.running import RunningSite, default_data, default_root
+from tests.journals import files_limited_to
 
 
 def site(root: Path, name: str, port: int = 1) -> RunningSite:
@@ -52,6 +54,15 @@ def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
     del kept["hosts"]
     path.write_text(json.dumps(kept))
     assert RunningSite.find(tmp_path).hosts == []
+
+
+def test_a_full_disk_leaves_what_was_known_and_no_rubbish(tmp_path: Path) -> None:
+    """A site that cannot be written down is an error; the file of before is whole."""
+    known = site(tmp_path, "first")
+    with files_limited_to(100), pytest.raises(OSError, match="File too large"):
+        replace(known, host="other").write()
+    assert RunningSite.find(tmp_path, "first") == known
+    assert [path.name for path in (tmp_path / "first").iterdir()] == ["site.json"]
 
 
 def test_directories_follow_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
