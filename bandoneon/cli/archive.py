@@ -111,9 +111,11 @@ def status(
     from bandoneon.cli.status import report
     from bandoneon.client import call
 
-    archivers = report(found).archivers
+    now = report(found)
+    archivers = now.archivers
     if not archivers:
-        raise CommandError("this site has no archiver: add one under `archivers:` in the site file")
+        none = "this site has no archiver: add one under `archivers:` in the site file"
+        raise CommandError("; ".join(now.problems) or none)
     for one in archivers:
         one["report"] = (
             [] if one["state"] == "UNKNOWN" else [json.loads(line) for line in call(one["device"], "AttributeReport")]

@@ -13,9 +13,6 @@ import typer
 from bandoneon.cli.options import CommandError, WrongUse, print_json, target
 from bandoneon.cli.words import table
 
-BENCHMARKS = ("archive-ingest", "archive-query", "driver", "up", "scan")
-"""The names the benchmarks have, now or later."""
-
 WINDOW_LIBRARIES = ("GL", "EGL", "xkbcommon", "dbus-1", "fontconfig")
 """Shared libraries Qt cannot do without on Linux."""
 
@@ -110,12 +107,13 @@ def test(context: typer.Context) -> None:
 
 
 def bench(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=", ".join(BENCHMARKS))] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Default: all, each named as it begins.")] = None,
     as_json: JSON = False,
 ) -> None:
     """Measure this machine, each figure beside its rival."""
     root = repository()
-    there = [one for one in BENCHMARKS if _benchmark(root, one).exists()]
+    modules = (root / "tests" / "benchmarks").glob("[!_]*.py")
+    there = sorted(module.stem.replace("_", "-") for module in modules)
     if name is not None and name not in there:
         raise WrongUse(f"there is no benchmark {name}: choose one of {', '.join(there)}")
     sys.path.insert(0, str(root))
@@ -131,10 +129,6 @@ def bench(
     keys = ("name", "metric", "value", "unit", "rival", "rival_value", "ratio")
     rows = [[_figure(row.get(key)) for key in keys] for row in results]
     print(table(["benchmark", "measured", "value", "unit", "rival", "its value", "ratio"], rows))
-
-
-def _benchmark(root: Path, name: str) -> Path:
-    return root / "tests" / "benchmarks" / f"{name.replace('-', '_')}.py"
 
 
 def _figure(value: object) -> str:

@@ -411,6 +411,7 @@ def test_a_frozen_supervisor_leaves_the_servers_unknown_until_up_replaces_it(sit
             status = json.loads(done.stdout)
             assert {server["name"]: server["state"] for server in status["servers"]} == dict.fromkeys(pids, "unknown")
             assert not status["ready"]
+        assert "the supervisor of local has written no report" in refused(site, 1, "archive", "status")
         assert "Restarting the supervisor, which hangs" in site.command("up", "deploy/site.yaml", timeout_s=30).stderr
         assert site.pids()["Supervisor/local"] != pid
         assert {server["name"]: server["pid"] for server in site.status()["servers"]} == pids
