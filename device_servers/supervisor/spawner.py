@@ -299,9 +299,8 @@ class Spawner:
         if self.stopping:
             return
         ran_s = time.clock_gettime(time.CLOCK_BOOTTIME) - child.started / TICKS_PER_S
-        failures = 0 if ran_s > STABLE_S else child.failures + 1
-        wait_s = restart_wait_s(failures)
-        child.failures = failures
+        child.failures = failures_in_a_row(child.failures, ran_s)
+        wait_s = restart_wait_s(child.failures)
         self.restarts[child.name] = (time.monotonic() + wait_s, child)
         say(f"{child.name} ended; it starts again in {wait_s:.2f} s")
 
@@ -421,6 +420,11 @@ def readable(descriptors: Iterable[int], timeout_s: float | None) -> list[int]:
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
     return [descriptor for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
+
+
+def failures_in_a_row(before: int, ran_s: float) -> int:
+    """Return how often in a row a child of level 0 failed that did `before` times, and now ended after `ran_s`."""
+    return 0 if ran_s > STABLE_S else before + 1
 
 
 def restart_wait_s(failures: int) -> float:

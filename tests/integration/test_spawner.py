@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from device_servers.core.wire_server import WireServer
-from device_servers.supervisor.spawner import RESTART_MAX_S, SHARES_S, restart_wait_s
+from device_servers.supervisor.spawner import RESTART_MAX_S, SHARES_S, STABLE_S, failures_in_a_row, restart_wait_s
 from device_servers.supervisor.spawner_client import SpawnerClient, SpawnerError, SpawnerGone
 from tests.support import Process, TangoDatabase, wait_until
 from tests.support_device import BenchWire
@@ -353,7 +353,8 @@ def test_what_has_level_0_and_ended_with_the_spawner_is_started_where_the_host_g
 
 
 def test_a_child_of_level_0_that_always_fails_is_started_more_and_more_seldom() -> None:
-    """The wait doubles up to its longest, however often it failed."""
+    """The wait doubles up to its longest, however often it failed, and starts over once it has stayed up."""
+    assert [failures_in_a_row(7, ran_s) for ran_s in (0.1, STABLE_S, STABLE_S + 0.1)] == [8, 8, 0]
     assert [restart_wait_s(failures) for failures in (0, 1, 2)] == [0.05, 0.1, 0.2]
     assert restart_wait_s(100_000) == RESTART_MAX_S
 
