@@ -20,13 +20,13 @@ class ArchiverStrip(QFrame):
     def __init__(self, device: str, link: Link) -> None:
         super().__init__()
         self.setObjectName("card")
-        self.setFixedHeight(66)
+        self.setFixedHeight(60)
         self.archiver = Archiver(device, link.readings)
         self.chip = Chip(11)
         self._figures: list[QLabel] = []
         self._captions: list[QLabel] = []
         self._row = QHBoxLayout(self)
-        self._row.setContentsMargins(14, 6, 14, 8)
+        self._row.setContentsMargins(14, 4, 14, 5)
         self._row.setSpacing(22)
         name = QVBoxLayout()
         name.setSpacing(2)

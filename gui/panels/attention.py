@@ -50,14 +50,15 @@ class AttentionCard(Card):
 
     def __init__(self) -> None:
         super().__init__("Needs attention")
-        self.body.setContentsMargins(6, 10, 6, 6)
+        self.body.setContentsMargins(6, 8, 6, 6)
+        self.body.setSpacing(4)
         self.head.setContentsMargins(8, 0, 8, 0)
         self.count = label("", "caption")
         self.head.addStretch(1)
         self.head.addWidget(self.count)
         self.rows = Rows(["Item"])
         self.table = Table(self.rows, AttentionDelegate(), _ROW, headings=False, selectable=False)
-        self.table.setMinimumHeight(_ROW)
+        self.table.setMinimumHeight(2 * _ROW)
         self.body.addWidget(self.table, 1)
         self.show_items((), time.monotonic())
 

@@ -17,7 +17,7 @@ from gui.widgets.reading import LargeReading, Spark
 from gui.widgets.style import set_properties
 
 _SPARK_S = 60
-_HIGHEST = 330
+_HIGHEST = 400
 
 
 class PowerMeterCard(Card):

@@ -1,10 +1,11 @@
+# pyright: reportIncompatibleMethodOverride=false
 """The card of a rotation mount: position, Stop, target, jog and home; and the column of all of them."""
 
 import time
 from collections.abc import Sequence
 
-from PyQt6.QtCore import Qt
-from PyQt6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from PyQt6.QtCore import QSize, Qt
+from PyQt6.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from gui.panels.commands import Commands
 from gui.presenters.log import Log
@@ -39,7 +40,8 @@ class RotatorCard(Card):
         for part in (self.move_button, self.home_button, self.back, self.forward):
             part.setFixedWidth(62)
         for field in (self.target, self.jog_step):
-            field.changed.connect(self._show_buttons)
+            field.note.hide()
+            field.changed.connect(self._edited)
         self._arrange(device)
         self.refresh(time.monotonic())
 
@@ -56,8 +58,13 @@ class RotatorCard(Card):
         self.jog_step.refresh(now_s)
         self._show_buttons()
 
+    def _edited(self) -> None:
+        self._show_line(time.monotonic())
+        self._show_buttons()
+
     def _show_line(self, now_s: float) -> None:
-        text, role = self._notice.line(self.rotator.view(now_s).line, now_s)
+        view = self.rotator.view(now_s)
+        text, role = self._notice.line(view.line, now_s, view.line_role)
         set_properties(self.line, role=role)
         self.line.set_full_text(text)
 
@@ -83,7 +90,8 @@ class RotatorCard(Card):
         self._commands.run("JogForward", "Jog forward", "Jogging…")
 
     def _arrange(self, device: str) -> None:
-        self.body.setSpacing(6)
+        self.body.setSpacing(4)
+        self.body.setContentsMargins(12, 8, 12, 10)
         self.head.addWidget(label(device, "caption"))
         self.head.addStretch(1)
         self.head.addWidget(self.chip)
@@ -109,12 +117,7 @@ class RotatorCard(Card):
         row.addWidget(field, 1)
         for part in buttons:
             row.addWidget(part, 0, Qt.AlignmentFlag.AlignBottom)
-        # the note gets the width of the card
-        whole = QVBoxLayout()
-        whole.setSpacing(3)
-        whole.addLayout(row)
-        whole.addWidget(field.note)
-        self.body.addLayout(whole)
+        self.body.addLayout(row)
 
 
 class Rotators(QScrollArea):
@@ -124,25 +127,31 @@ class Rotators(QScrollArea):
         super().__init__()
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Maximum)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         inner = QWidget()
         inner.setObjectName("inner")
         self._column = QVBoxLayout(inner)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(10)
-        self._column.addStretch(1)
         self.setWidget(inner)
         viewport = self.viewport()
         if viewport is not None:
             viewport.setAutoFillBackground(False)
         self.cards: list[RotatorCard] = []
 
+    def sizeHint(self) -> QSize:
+        """As high as the mounts are, if there is room."""
+        inner = self.widget()
+        return super().sizeHint() if inner is None else inner.sizeHint()
+
     def add(self, devices: Sequence[str], link: Link, log: Log) -> None:
         """Add the cards of these mounts."""
         for device in devices:
             card = RotatorCard(device, link, log)
             self.cards.append(card)
-            self._column.insertWidget(self._column.count() - 1, card)
+            self._column.addWidget(card)
+        self.updateGeometry()
 
     def refresh(self, now_s: float) -> None:
         """Show what the presenters say."""

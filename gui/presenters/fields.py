@@ -99,6 +99,11 @@ class EditField:
         """Whether there is an edit that was not written."""
         return self._edit is not None
 
+    @property
+    def active(self) -> bool:
+        """Whether its note tells of an edit, of a write, or of an error."""
+        return bool(self.error) or self.busy or self._edit is not None or self._sent is not None
+
     def edit(self, text: str) -> None:
         """Take what the operator typed or chose; equal to the readback it is no edit."""
         self.error = ""

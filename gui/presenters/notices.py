@@ -25,10 +25,10 @@ class Notice:
         """Whether a command is under way that may still be answered in time."""
         return bool(self._doing) and now_s - self._began_s < PATIENCE_S
 
-    def line(self, otherwise: str, now_s: float) -> tuple[str, str]:
-        """Return the line to show, and its role."""
+    def line(self, otherwise: str, now_s: float, role: str = "caption") -> tuple[str, str]:
+        """Return the line to show, and its role; `role` is that of what is shown otherwise."""
         if self.waits(now_s):
             return self._doing, "pending"
         if self._text and (self._doing or now_s < self._until_s):
             return self._text, "error"
-        return otherwise, "caption"
+        return otherwise, role

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from gui.presenters.fields import EditField
+from gui.presenters.fields import EditField, Role
 from gui.presenters.readings import Reading, Readings, state_of
 from gui.presenters.text import duration, fixed
 
@@ -50,6 +50,7 @@ class RotatorView(NamedTuple):
     stale: bool
     state: str
     line: str
+    line_role: Role
     can_move: bool
     can_stop: bool
 
@@ -76,18 +77,21 @@ class Rotator:
             "" if number is None else "deg",
             not self.position.usable(now_s),
             state,
-            self._line(now_s, state),
+            *self._line(now_s, state),
             state in MOVABLE,
             True,
         )
 
-    def _line(self, now_s: float, state: str) -> str:
+    def _line(self, now_s: float, state: str) -> tuple[str, Role]:
+        """Return the one line of the card: silence, then what becomes of an edit, then the status."""
         health = self.state.health
         age_s = health.age_s(now_s)
         if age_s is None:
-            return "No answer yet. Connecting…"
+            return "No answer yet. Connecting…", "caption"
         if not health.alive(now_s):
-            return f"{duration(age_s)} old. Reconnecting…"
-        if state == "MOVING":
-            return "Turning"
-        return str(self.status.value or "").strip().partition("\n")[0]
+            return f"{duration(age_s)} old. Reconnecting…", "caption"
+        for field in (self.target, self.jog_step):
+            view = field.view(now_s)
+            if field.active:
+                return view.note, view.role
+        return "Turning" if state == "MOVING" else str(self.status.value or "").strip().partition("\n")[0], "caption"

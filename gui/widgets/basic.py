@@ -14,6 +14,7 @@ from gui.widgets.painting import chip_width, draw_chip, draw_symbol
 from gui.widgets.style import font, set_properties
 
 _SIZES = {"value": 14, "figure": 22, "position": 30, "caption": 12, "application": 16, "title": 14}
+_NUMBERS = ("figure", "position")
 
 
 def label(text: str = "", role: str = "", *, selectable: bool = False) -> QLabel:
@@ -22,7 +23,7 @@ def label(text: str = "", role: str = "", *, selectable: bool = False) -> QLabel
     made.setTextFormat(Qt.TextFormat.PlainText)
     if role:
         made.setProperty("role", role)
-        made.setFont(font(_SIZES.get(role, 13)))
+        made.setFont(font(_SIZES.get(role, 13), tight=role in _NUMBERS))
     if selectable:
         made.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     return made

@@ -16,7 +16,7 @@ from gui.widgets.painting import chip_width, draw_chip
 from gui.widgets.style import font
 
 _CHIP_PIXELS = 12
-_LARGEST = 150
+_LARGEST = 190
 
 
 class LargeReading(QWidget):
@@ -39,18 +39,18 @@ class LargeReading(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         view = self.view
-        size = int(min((self.height() - 34) * 0.95, self.width() / 4.2, _LARGEST))
-        big = font(int(size * 0.5) if view is NO_VALUE or not view.unit else size, 500)
+        size = int(min((self.height() - _CHIP_PIXELS - 12) / 1.06, self.width() / 3.6, _LARGEST))
+        big = font(size, 500, tight=True) if view.unit else font(int(size * 0.5), 500)
         painter.setFont(big)
         colour = palette.look(view.colour_state).colour if view.colour_state else palette.VALUE
         painter.setPen(QColor(palette.CAPTION if view.stale else colour))
         baseline = size * 0.86
         painter.drawText(QPointF(0, baseline), view.text)
-        right = QFontMetricsF(big).horizontalAdvance(view.text) + size * 0.14
-        painter.setFont(font(int(size * 0.36), 400))
+        right = QFontMetricsF(big).horizontalAdvance(view.text) + size * 0.16
+        painter.setFont(font(int(size * 0.34), 400))
         painter.setPen(QColor(palette.CAPTION))
         painter.drawText(QPointF(right, baseline), view.unit)
-        line = QRectF(0, baseline + 8, self.width(), 26)
+        line = QRectF(0, baseline + size * 0.14, self.width(), _CHIP_PIXELS + 14)
         draw_chip(painter, line, view.chip_state, view.chip_word, _CHIP_PIXELS)
         painter.setFont(font(14, 400))
         painter.setPen(QColor(palette.CAPTION))

@@ -128,18 +128,23 @@ def apply_style(application: QApplication) -> None:
     pyqtgraph.setConfigOptions(antialias=True, background=p.PANEL, foreground=p.CAPTION)
 
 
-_known_fonts: dict[tuple[int, int], QFont] = {}
+_known_fonts: dict[tuple[int, int, bool], QFont] = {}
+
+_TIGHT = -0.055
+"""Letter spacing of large numbers, in parts of their size: digits of equal width stand far apart."""
 
 
-def font(pixels: int, weight: int = 500) -> QFont:
-    """Return the application's font in a size and weight, with digits of equal width."""
-    key = pixels, weight
+def font(pixels: int, weight: int = 500, *, tight: bool = False) -> QFont:
+    """Return the application's font in a size and weight, with digits of equal width; `tight` is for large numbers."""
+    key = pixels, weight, tight
     if key not in _known_fonts:
         made = QFont()
         made.setFamilies([FAMILY, "DejaVu Sans"])
         made.setPixelSize(pixels)
         made.setWeight(QFont.Weight(weight))
         made.setFeature(QFont.Tag("tnum"), 1)
+        if tight:
+            made.setLetterSpacing(QFont.SpacingType.AbsoluteSpacing, pixels * _TIGHT)
         _known_fonts[key] = made
     return _known_fonts[key]
 

@@ -288,6 +288,18 @@ def test_the_target_stays_while_the_mount_turns(link: FakeLink) -> None:
     assert rotator.target.view(time.monotonic()).text == "90.000"
 
 
+def test_the_line_of_a_mount_tells_of_its_edits(link: FakeLink) -> None:
+    """Silence comes first, then what becomes of an edit, then the status."""
+    rotator = Rotator(ROTATORS[0], link.readings)
+    put_rotator(link, ROTATORS[0], 45.0)
+    rotator.jog_step.edit("10")
+    now_s = time.monotonic()
+    assert rotator.view(now_s)[4:6] == ("Edited, was 5.000 deg", "pending")
+    assert rotator.view(now_s + 20)[4:6] == ("20 s old. Reconnecting…", "caption")
+    rotator.jog_step.revert()
+    assert rotator.view(now_s)[4:6] == ("In position.", "caption")
+
+
 @pytest.mark.parametrize("state", ["MOVING", "FAULT", "INIT", "UNKNOWN"])
 def test_no_move_starts_unless_the_mount_stands(link: FakeLink, state: str) -> None:
     """Enter in Target writes nothing, says why, and keeps the edit."""

@@ -118,6 +118,35 @@ def test_nothing_overlaps_or_is_cut(
             assert not box.intersects(other_box), f"{part} {box} and {other} {other_box}"
 
 
+@pytest.mark.parametrize("size", [(1280, 800), (1600, 950), (1920, 1080)], ids=str)
+def test_there_is_room_for_what_needs_attention(window: Window, size: tuple[int, int]) -> None:
+    """Two entries at least are seen whole, and both mounts without scrolling."""
+    window.resize(*size)
+    QApplication.processEvents()
+    table = window.attention.table
+    viewport, rows, bar = table.viewport(), table.verticalHeader(), window.rotators.verticalScrollBar()
+    assert viewport is not None
+    assert rows is not None
+    assert bar is not None
+    assert viewport.height() >= 2 * rows.defaultSectionSize()
+    assert bar.maximum() == 0
+
+
+def test_a_large_screen_is_used(window: Window) -> None:
+    """All columns get wider, the trend most, and reading and log grow with them."""
+    assert window.trend is not None
+    assert window.power is not None
+    parts = (window.trend, window.power.reading, window.servers, window.rotators, window.log)
+    before = [part.size() for part in parts]
+    window.resize(1920, 1080)
+    QApplication.processEvents()
+    gains = [part.width() - size.width() for part, size in zip(parts, before, strict=True)]
+    assert min(gains) > 0
+    assert gains[0] > gains[2] + gains[3]
+    assert window.trend.height() - before[0].height() > 100
+    assert window.log.height() > before[4].height()
+
+
 def test_before_anything_answers_nothing_looks_real(open_window: Opener, link: FakeLink) -> None:
     """A window started before the database shows its cards without a number, and Stop alone can be pressed."""
     window = open_window(OPENING)
@@ -316,7 +345,8 @@ def test_enter_in_the_target_of_a_turning_mount_moves_nothing(qtbot: QtBot, wind
     qtbot.keyClicks(card.target.editor, "90")
     qtbot.keyClick(card.target.editor, Qt.Key.Key_Return)
     assert link.writes == []
-    assert card.target.note.toolTip() == "Still turning: wait, or press STOP"
+    assert card.line.toolTip() == "Still turning: wait, or press STOP"
+    assert card.line.property("role") == "error"
 
 
 def test_what_died_needs_attention(window: Window, link: FakeLink) -> None:
