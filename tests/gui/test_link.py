@@ -1,5 +1,6 @@
 """The window's link to Tango, against a real server that is killed, started again and stopped from answering."""
 
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,21 @@ def test_a_killed_server_is_heard_again_as_soon_as_it_is_back(bench: BenchServer
     linked.wait_value("value", after_s=time.time(), timeout_s=5)
     linked.ask("write", BENCH, "setting", 8)
     assert linked.wait_answer("setting") == ""
+
+
+def test_a_server_that_hangs_does_not_hold_up_the_window(bench: BenchServer, linked: Linked) -> None:
+    """Neither the watch that looks for it nor a command it does not answer, and it is heard again when it goes on."""
+    linked.ask("forget")
+    bench.process.send_signal(signal.SIGSTOP)
+    try:
+        linked.ask("command", BENCH, "Stop", None)
+        assert "its server hangs" in linked.wait_answer("Stop", timeout_s=20)
+        stall_s = linked.ask()["stall_s"]
+    finally:
+        bench.process.send_signal(signal.SIGCONT)
+    linked.wait_value("value", after_s=time.time())
+    # with the interpreter locked it would be 1 to 3 s
+    assert stall_s < 0.7
 
 
 def test_a_device_whose_server_does_not_run_is_heard_when_it_comes(bench: BenchServer) -> None:
