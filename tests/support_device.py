@@ -4,6 +4,7 @@ Its line is a real pseudo-terminal or TCP port behind a `WireServer`, its instru
 set-point and a waveform, and moves for as long as it is told.
 """
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from tango.server import Device, attribute, command, device_property
 from bandoneon.errors import ProtocolError
 from bandoneon.quantity import Quantity
 from bandoneon.tangolink.server import serve
-from device_servers.core import lifecycle
+from device_servers.core import batch, lifecycle
 from device_servers.core.device import InstrumentDevice, Value
 from device_servers.core.framing import line
 from device_servers.core.stream import Stream
@@ -97,9 +98,12 @@ class Bench(InstrumentDevice):
     quantities = (
         Quantity("value", "f8", unit="V", label="Value", doc="Grows by one a second.", deadband=0.5),
         Quantity("setting", "i4", label="Setting", doc="A setting.", access="rw", low=0, high=100),
+        Quantity("level", "f8", stream=True, unit="V", label="Level", doc="The value, streamed with each poll."),
         Quantity("wave", "f8", shape=(WAVEFORM,), stream=True, unit="V", label="Wave", doc="A long waveform."),
     )
     probe = Probe(b"I?\n", LINE, lambda reply: reply.startswith(b"I"), timeout_s=0.3)
+
+    spoilt = False
 
     safe_file = device_property(dtype=str, default_value="", doc="Gets a line when the device is made safe.")
 
@@ -114,6 +118,7 @@ class Bench(InstrumentDevice):
     def poll(self, driver: BenchDriver, due: frozenset[str]) -> Mapping[str, Value]:
         """Read everything."""
         row: dict[str, Value] = {"value": float(driver.ask("V")), "setting": int(driver.ask("S"))}
+        row["level"], self.spoilt = "nonsense" if self.spoilt else row["value"], False
         self.moving = driver.ask("B") == "1"
         if "wave" in due:
             row["wave"] = np.arange(WAVEFORM, dtype="f8")
@@ -149,6 +154,11 @@ class Bench(InstrumentDevice):
         """Stop."""
         self.do(lambda driver: driver.tell("H"), priority=Priority.STOP)
 
+    @command
+    def Spoil(self) -> None:
+        """Make the next row of the stream one that cannot be sent."""
+        self.spoilt = True
+
     @command(dtype_in=float)
     def Occupy(self, duration_s: float) -> None:
         """Keep the line for a while."""
@@ -182,6 +192,7 @@ class Plain(Device):
 
 
 if __name__ == "__main__":
+    batch.FLUSH_AFTER_S = float(os.environ.get("BENCH_FLUSH_AFTER_S", batch.FLUSH_AFTER_S))  # type: ignore[misc]
     try:
         serve((Bench, Stream, Plain), "Bench", sys.argv[1], streams=True)
     except tango.DevFailed as error:

@@ -47,6 +47,8 @@ class BatchBuilder:
         self._incarnation = incarnation
         self._rows: list[tuple[int, Mapping[str, Reading]]] = []
         self._bytes = 0
+        self._frames = {quantity.name for quantity in quantities if len(quantity.shape) == 2}
+        self._frame_read = False
         self._seq = 0
         self._rows_before = 0
         self._first_s = 0.0
@@ -56,27 +58,22 @@ class BatchBuilder:
         if not self._rows:
             self._first_s = now_s
         self._rows.append((time_ns, readings))
+        self._frame_read |= any(readings[name].value is not None for name in self._frames & readings.keys())
         self._bytes += sum(
             np.asarray(reading.value).nbytes for reading in readings.values() if reading.value is not None
         )
 
     def due(self, now_s: float) -> bool:
-        """Whether there is a batch to be sent: 100 ms after its first row, or 256 KiB."""
-        return bool(self._rows) and (self._bytes >= FLUSH_BYTES or now_s - self._first_s >= FLUSH_AFTER_S)
+        """Whether there is a batch to be sent: 100 ms after its first row, 256 KiB, or one frame."""
+        full = self._frame_read or self._bytes >= FLUSH_BYTES
+        return bool(self._rows) and (full or now_s - self._first_s >= FLUSH_AFTER_S)
 
     def flush(self) -> bytes:
-        """Return all rows as one batch, an Arrow IPC stream, and begin the next."""
-        rows, self._rows, self._bytes = self._rows, [], 0
-        fields = [pa.field("time_ns", pa.int64(), nullable=False)]
-        columns: list[Any] = [pa.array([time_ns for time_ns, _ in rows], pa.int64())]
-        for quantity in self._quantities:
-            element = _arrow_type(quantity)
-            readings = [readings.get(quantity.name) for _, readings in rows]
-            fields.append(pa.field(quantity.name, element, metadata={"unit": quantity.unit, "label": quantity.label}))
-            columns.append(pa.array([_plain(reading) for reading in readings], element))
-            fields.append(pa.field(f"{quantity.name}__quality", pa.uint8(), nullable=False))
-            qualities = [NOT_READ if reading is None else reading.quality for reading in readings]
-            columns.append(pa.array(qualities, pa.uint8()))
+        """Return all rows as one batch, an Arrow IPC stream, and begin the next.
+
+        Rows that do not fit their types raise what Arrow raises, and are missing: the next batch's numbers tell.
+        """
+        rows, self._rows, self._bytes, self._frame_read = self._rows, [], 0, False
         metadata = {
             "v": VERSION,
             "device": self.device,
@@ -87,6 +84,16 @@ class BatchBuilder:
         }
         self._seq += 1
         self._rows_before += len(rows)
+        fields = [pa.field("time_ns", pa.int64(), nullable=False)]
+        columns: list[Any] = [pa.array([time_ns for time_ns, _ in rows], pa.int64())]
+        for quantity in self._quantities:
+            element = _arrow_type(quantity)
+            readings = [readings.get(quantity.name) for _, readings in rows]
+            fields.append(pa.field(quantity.name, element, metadata={"unit": quantity.unit, "label": quantity.label}))
+            columns.append(pa.array([_plain(reading) for reading in readings], element))
+            fields.append(pa.field(f"{quantity.name}__quality", pa.uint8(), nullable=False))
+            qualities = [NOT_READ if reading is None else reading.quality for reading in readings]
+            columns.append(pa.array(qualities, pa.uint8()))
         batch = pa.record_batch(columns, schema=pa.schema(fields, metadata=metadata))
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:

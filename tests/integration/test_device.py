@@ -382,6 +382,44 @@ class TestStalledClients:
         assert blocked
 
 
+class TestStream:
+    def test_nothing_that_was_read_is_held_back_at_the_end(self, bench: BenchServer) -> None:
+        """The last rows do not fill a batch; a clean stop sends them all the same."""
+        bench.process.stop()
+        bench.process = start_bench(bench.database, {"BENCH_FLUSH_AFTER_S": "60"})
+        bench.wait_for("ON")
+        with (
+            events(bench.database.device("stream/bench/t"), "batch", ARCHIVE) as batches,
+            events(bench.device, "value", ARCHIVE) as values,
+        ):
+            wait_until(lambda: bench.device.read_attribute("poll_count").value > 15, 10, "some polls")
+            assert bench.process.stop() == 0
+            read_s = [event.attr_value.time.totime() for event in values.take() if not event.err]
+            rows_s: list[float] = []
+
+            def last_came() -> bool:
+                rows_s.extend(time_ns / 1e9 for table in tables_of(batches) for time_ns in table["time_ns"].to_pylist())
+                return max(rows_s) > max(read_s) - 0.001
+
+            wait_until(last_came, 5, "the last reading came as a row too")
+
+    def test_a_row_that_is_no_row_is_told_and_the_next_ones_come(self, bench: BenchServer) -> None:
+        """What a driver returns may be nonsense: ALARM with words, a count, and the numbers show what is missing."""
+        stream = bench.database.device("stream/bench/t")
+        with events(stream, "batch", ARCHIVE) as queue:
+            bench.device.command_inout("Spoil")
+            wait_until(lambda: stream.read_attribute("failed_batches").value > 0, 5, "it is counted")
+            numbers: list[int] = []
+
+            def goes_on() -> bool:
+                numbers.extend(int(table.schema.metadata[b"seq"]) for table in tables_of(queue))
+                return is_torn(numbers)
+
+            wait_until(goes_on, 5, "batches go on behind a missing number")
+        wait_until(lambda: str(stream.state()) == "ALARM", 5, "it is shown")
+        assert "test/bench/1" in stream.status()
+
+
 class TestEnd:
     def test_sigterm_makes_safe_once_and_leaves_with_0(self, bench: BenchServer) -> None:
         """The instrument was stopped exactly once, within two seconds."""
@@ -450,6 +488,17 @@ def pushed(queue: PullQueue) -> list[str]:
     """The values that came, as text, without repetitions."""
     values = [str(event.attr_value.value) for event in queue.take()]
     return [value for value, _ in itertools.groupby(values)]
+
+
+def tables_of(queue: PullQueue) -> list[pa.Table]:
+    """The batches that came."""
+    payloads = [event.attr_value.value[1] for event in queue.take() if not event.err]
+    return [pa.ipc.open_stream(payload).read_all() for payload in payloads if payload]
+
+
+def is_torn(numbers: list[int]) -> bool:
+    """Whether a number is missing between others."""
+    return bool(numbers) and len(set(numbers)) < max(numbers) - min(numbers) + 1
 
 
 def call(device: tango.DeviceProxy, command: str, duration_s: float) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from bandoneon.quantity import Quantity
 from device_servers.core.batch import FLUSH_AFTER_S, FLUSH_BYTES, NOT_READ, BatchBuilder
@@ -54,6 +55,27 @@ def test_arrays_keep_their_shape_and_what_was_not_read_is_marked() -> None:
     assert np.array_equal(np.array(table.column("frame")[0].as_py()), frame)
     assert table.column("frame__quality").to_pylist() == [ALARM, NOT_READ]
     assert table.column("count__quality").to_pylist() == [NOT_READ, NOT_READ]
+
+
+def test_a_frame_is_due_at_once() -> None:
+    """An image is worth a batch of its own."""
+    rows = builder()
+    rows.add(1, {"frame": Reading(np.zeros((3, 5), "u2"), 0.0, VALID)}, 0.0)  # type: ignore[arg-type]
+    assert rows.due(0.0)
+    rows.flush()
+    rows.add(2, {"frame": Reading(None, 0.0, INVALID)}, 0.0)
+    assert not rows.due(0.0)
+
+
+def test_rows_that_could_not_be_sent_are_missed() -> None:
+    """A value that does not fit its type costs its batch; the numbers of the next one tell what is missing."""
+    rows = builder()
+    rows.add(1, {"count": Reading("five", 0.0, VALID)}, 0.0)
+    with pytest.raises(pa.ArrowException):
+        rows.flush()
+    rows.add(2, {"count": Reading(5, 0.0, VALID)}, 0.0)
+    metadata = read(rows.flush()).schema.metadata
+    assert metadata[b"seq"] == metadata[b"rows_before"] == b"1"
 
 
 def test_a_batch_is_due_after_a_tenth_of_a_second_or_a_quarter_of_a_mebibyte() -> None:
