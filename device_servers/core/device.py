@@ -21,7 +21,7 @@ import tango
 from tango import DevState, DispLevel
 from tango.server import Device, command, device_property
 
-from bandoneon.errors import BandoneonError, InterlockRefused, LinkDown, describe
+from bandoneon.errors import BandoneonError, InterlockRefused, LinkDown
 from bandoneon.logging import get_logger
 from bandoneon.quantity import Quantity
 from bandoneon.tangolink.server import INCARNATION_NS, failed
@@ -30,7 +30,7 @@ from device_servers.core.attributes import InstrumentMeta, as_tango
 from device_servers.core.framing import line
 from device_servers.core.polling import PollLoop, join, leave, loop_for, periods_s, start_loops
 from device_servers.core.publishing import Publisher
-from device_servers.core.states import Latch, Settings, Shown, Value
+from device_servers.core.states import Latch, Settings, Shown, Value, shown_after
 from device_servers.core.transport import Line, Priority, Probe, Transport
 
 __all__ = ["InstrumentDevice", "Value"]
@@ -279,11 +279,11 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
 
     def _lost(self, error: Exception) -> None:
         """Nothing is known now; a broken line also means that the instrument has to be greeted anew."""
-        state = describe(error).state or "UNKNOWN"
-        if self._latch.shown.state != state:
+        shown = shown_after(error)
+        if self._latch.shown.state != shown.state:
             self.log.warning("lost", reason=str(error))
-        self._latch.release(Shown(state, _sentence(error)))
-        if state == "UNKNOWN":
+        self._latch.release(shown)
+        if shown.state == "UNKNOWN":
             self._greeted = None
         self._row.clear()
         self._publisher.publish(dict.fromkeys(quantity.name for quantity in type(self).quantities), time.time())
@@ -369,8 +369,3 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
             return transport.exchange(request.encode("latin-1") + b"\n", reply=line(), timeout_s=self.timeout_s)
 
         return self.do(verb).decode("latin-1").rstrip("\r\n")
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return f"{text[0].upper()}{text[1:]}."

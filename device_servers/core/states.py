@@ -5,11 +5,13 @@ CHANGE event; `quality_of` compares with the limits that are set in the database
 """
 
 import math
+import numbers
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
+from bandoneon.errors import describe
 from bandoneon.quantity import Scalar
 
 Value = Scalar | Sequence[Scalar]
@@ -51,11 +53,16 @@ def quality_of(value: Value | None, criteria: Criteria) -> int:
     """Return the quality of a value: INVALID when there is none, ALARM or WARNING outside the limits."""
     if value is None:
         return INVALID
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_number(value):
         return VALID
     if _outside(value, criteria.min_alarm, criteria.max_alarm):
         return ALARM
     return WARNING if _outside(value, criteria.min_warning, criteria.max_warning) else VALID
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number with a size, numpy's scalars too; a bool is none."""
+    return not isinstance(value, bool) and isinstance(value, numbers.Real)
 
 
 def _outside(value: float, low: float | None, high: float | None) -> bool:
@@ -76,7 +83,7 @@ def changed(before: Reading | None, now: Reading, criteria: Criteria) -> bool:
     if now.quality == INVALID:
         return False
     old, new = before.value, now.value
-    if isinstance(old, int | float) and isinstance(new, int | float) and not isinstance(new, bool):
+    if _is_number(old) and _is_number(new):
         return _moved(float(old), float(new), criteria)
     same: Any = old == new  # of numpy arrays: an array
     return not bool(getattr(same, "all", lambda: same)())
@@ -97,6 +104,12 @@ class Shown(NamedTuple):
 
     state: str
     status: str
+
+
+def shown_after(error: Exception) -> Shown:
+    """Return what a device shows after a poll that failed: what the error stands for, UNKNOWN when for no state."""
+    text = str(error) or type(error).__name__
+    return Shown(describe(error).state or "UNKNOWN", f"{text[0].upper()}{text[1:]}.")
 
 
 class Latch:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from bandoneon.errors import InstrumentFault, InterlockRefused, LinkDown, ProtocolError, ReplyTimeout
 from device_servers.core.states import (
     ALARM,
     CHANGE_AT_LEAST_S,
@@ -19,6 +20,7 @@ from device_servers.core.states import (
     Shown,
     changed,
     quality_of,
+    shown_after,
 )
 
 LIMITS = Criteria(min_alarm=-10, min_warning=-5, max_warning=5, max_alarm=10)
@@ -36,6 +38,10 @@ ON, MOVING = Shown("ON", "Ready."), Shown("MOVING", "Moving.")
         (-11, ALARM),
         (None, INVALID),
         (True, VALID),
+        (np.int32(11), ALARM),
+        (np.uint8(6), WARNING),
+        (np.float32(-11), ALARM),
+        (np.bool_(True), VALID),
     ],
 )
 def test_quality_follows_the_limits(value: float | None, quality: int) -> None:
@@ -62,6 +68,10 @@ def test_text_and_arrays_have_no_limits() -> None:
         ("a", "a", Criteria(), False),
         ("a", "b", Criteria(), True),
         (True, False, Criteria(), True),
+        (np.int32(1), np.int32(2), Criteria(abs_change=5), False),
+        (np.uint8(9), np.uint8(1), Criteria(abs_change=5), True),
+        (np.float32(1.0), 1.4, Criteria(abs_change=0.5), False),
+        (np.bool_(True), np.bool_(False), Criteria(abs_change=5), True),
         ([1, 2], [1, 2], Criteria(), False),
         ([1, 2], [1, 3], Criteria(), True),
     ],
@@ -160,3 +170,69 @@ class TestLatch:
         latch.release(before)
         assert latch.shown == ON
         assert latch.judge(ON, 9.0)
+
+
+AFTER = """
+event             INIT     UNKNOWN  ON       OFF      STANDBY  MOVING   RUNNING  ALARM    FAULT
+answered-ON       ON       ON       ON       ON       ON       ON       ON       ON       ON
+answered-OFF      OFF      OFF      OFF      OFF      OFF      OFF      OFF      OFF      OFF
+answered-STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY
+answered-MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
+answered-RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING
+answered-ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM
+answered-FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
+moved             MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
+moved,older-poll  MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
+moved,newer-poll  ON       ON       ON       ON       ON       ON       ON       ON       ON
+moved,line-down   UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+move-not-sent     INIT     UNKNOWN  ON       OFF      STANDBY  MOVING   RUNNING  ALARM    FAULT
+line-down         UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+no-reply          UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+garbled-reply     UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+poll-refused      UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+instrument-error  FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
+unforeseen        FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
+"""
+"""What a device shows after an event, by what it showed before. A client's call that fails changes nothing by itself."""
+
+ERRORS = {
+    "line-down": LinkDown("pulled"),
+    "no-reply": ReplyTimeout("nothing came"),
+    "garbled-reply": ProtocolError(b"V?", b"#"),
+    "poll-refused": InterlockRefused("it turns"),
+    "instrument-error": InstrumentFault(3, "too hot"),
+    "unforeseen": RuntimeError("a bug"),
+}
+
+
+def happen(latch: Latch, event: str) -> None:
+    """Let an event happen to what a device shows, as the device does it: at 10 s, after a poll begun at 9 s."""
+    if event.startswith("answered-"):
+        latch.judge(Shown(event.removeprefix("answered-"), "Measured."), 10.0)
+    elif event.startswith("move"):
+        before = latch.hold(MOVING, 10.0)
+        if event == "move-not-sent":
+            latch.release(before)
+            return
+        latch.sent(10.1)
+        if event == "moved,line-down":
+            happen(latch, "line-down")
+        elif event != "moved":
+            latch.judge(ON, 9.0 if event == "moved,older-poll" else 10.2)
+    else:
+        latch.release(shown_after(ERRORS[event]))
+
+
+def transitions() -> list[tuple[str, str, str]]:
+    """State before, event and state after, of the whole table."""
+    (_, *states), *rows = (row.split() for row in AFTER.strip().splitlines())
+    return [(before, event, after) for event, *row in rows for before, after in zip(states, row, strict=True)]
+
+
+@pytest.mark.parametrize(("before", "event", "after"), transitions())
+def test_states_follow_events(before: str, event: str, after: str) -> None:
+    """Every state, every event."""
+    latch = Latch(Shown(before, "Before."))
+    happen(latch, event)
+    assert latch.shown.state == after
+    assert latch.shown.status.endswith(".")
