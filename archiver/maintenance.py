@@ -15,7 +15,7 @@ from archiver.journal import definitions_in
 from archiver.journal import verify as verify_journal
 from archiver.projections.base import NAMES, Projection, opener, remover
 from archiver.projections.hdf5 import Span, covered, device_directories, device_files
-from archiver.projections.nexus import DAMAGED, REPLACED, DamagedFile, Position, read_state
+from archiver.projections.nexus import DAMAGED, REPLACED, DamagedFile, FileState, Position, read_state
 from archiver.segments import Segment, archivers, journal_of, list_segments, received_ns
 from archiver.series import Unfolder
 from bandoneon.errors import BandoneonError
@@ -80,11 +80,12 @@ def verify(data_dir: Path) -> ArchiveHealth:
     Bytes behind the last whole commit of the newest segment are not damage: the archiver may be writing them.
     """
     health = ArchiveHealth(str(data_dir))
-    for archiver in archivers(data_dir):
-        health.journals.append(_verify_journal(data_dir, archiver))
+    # files first: while a site is up they follow the journal, and are behind it when that is read
+    states = [(directory, _open_files(directory, health.hdf5)) for directory in device_directories(data_dir / "hdf5")]
+    health.journals = [_verify_journal(data_dir, archiver) for archiver in archivers(data_dir)]
     journals = {journal.archiver: journal for journal in health.journals}
-    for directory in device_directories(data_dir / "hdf5"):
-        _verify_files(directory, journals, health.hdf5)
+    for directory, found in states:
+        _compare(directory, found, journals, health.hdf5)
     return health
 
 
@@ -102,16 +103,34 @@ def _verify_journal(data_dir: Path, archiver: str) -> JournalHealth:
     return health
 
 
-def _verify_files(directory: Path, journals: Mapping[str, JournalHealth], health: FilesHealth) -> None:
-    """Open every file of a device, and see whether together they hold all that was made of the journals."""
-    spans: dict[str, list[Span]] = {}
+def _open_files(directory: Path, health: FilesHealth) -> dict[Path, FileState]:
+    """Open every file of a device."""
+    states: dict[Path, FileState] = {}
     for path in device_files(directory):
-        health.files += 1
         try:
-            state = read_state(path)
-        except DamagedFile as error:
-            health.damage.append(str(error))
+            states[path] = read_state(path)
+        except FileNotFoundError:
+            # a projector that rebuilds deleted it meanwhile
             continue
+        except (DamagedFile, OSError) as error:
+            health.damage.append(str(error))
+        health.files += 1
+    health.damage += [
+        f"{path}: set aside as unreadable, not made again yet" for path in sorted(directory.glob(f"*{DAMAGED}"))
+    ]
+    health.replaced += [
+        f"{path}: was unreadable; its rows are in newer files, so it can be deleted"
+        for path in sorted(directory.glob(f"*{REPLACED}"))
+    ]
+    return states
+
+
+def _compare(
+    directory: Path, states: Mapping[Path, FileState], journals: Mapping[str, JournalHealth], health: FilesHealth
+) -> None:
+    """See whether the files of a device hold all that was made of the journals, and nothing else."""
+    spans: dict[str, list[Span]] = {}
+    for path, state in states.items():
         health.live += not state.finished
         journal = journals.get(state.archiver)
         if journal is None:
@@ -131,13 +150,6 @@ def _verify_files(directory: Path, journals: Mapping[str, JournalHealth], health
                 f"{begin.commit + 1}: one was deleted or damaged"
             )
             reached = end
-    health.damage += [
-        f"{path}: set aside as unreadable, not made again yet" for path in sorted(directory.glob(f"*{DAMAGED}"))
-    ]
-    health.replaced += [
-        f"{path}: was unreadable; its rows are in newer files, so it can be deleted"
-        for path in sorted(directory.glob(f"*{REPLACED}"))
-    ]
 
 
 def rebuild(data_dir: Path, archiver: str, progress: Progress | None = None) -> int:

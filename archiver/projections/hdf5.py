@@ -108,7 +108,7 @@ class Hdf5Projection:
     """The files of one archiver. See `archiver.projections.base.Projection`."""
 
     def __init__(self, data_dir: Path, archiver: str) -> None:
-        """Recover the files: those a killed writer left are finished; damaged ones are set aside and made anew."""
+        """Recover the files: those a killed writer left open plainly then; damaged ones are set aside and made anew."""
         self._root = data_dir / "hdf5"
         self._root.mkdir(parents=True, exist_ok=True)
         self._archiver = archiver

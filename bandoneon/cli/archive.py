@@ -212,7 +212,7 @@ def rebuild(
         return
     from rich.progress import Progress
 
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(f"Rebuilding from {name}", total=None)
         commits = maintenance.rebuild(
             directory, name, lambda done, size: progress.update(task, completed=done, total=size)

@@ -13,7 +13,7 @@ import pytest
 from archiver.journal import Follower, read_segment, segment_paths
 from archiver.maintenance import rebuild, verify
 from archiver.projections import hdf5, nexus
-from archiver.projections.hdf5 import Hdf5Projection, device_files
+from archiver.projections.hdf5 import Hdf5Projection, device_directories, device_files
 from archiver.projections.nexus import Column, Cursor, DamagedFile, DeviceFile, FileState, Position, finish, read_state
 from archiver.series import Unfolder
 from bandoneon.record import Kind
@@ -406,6 +406,27 @@ def test_at_midnight_the_devices_change_files_one_after_the_other(tmp_path: Path
     projection.close()
     assert sum(made) == len(devices)
     assert max(made) <= 4
+
+
+def test_verify_of_a_site_that_is_up_alarms_nobody(
+    tmp_path: Path, days: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that grow, and journals with them, while verify reads are not called the only copy of anything."""
+
+    def meanwhile(root: Path) -> list[Path]:
+        with Journal(tmp_path) as journal:
+            journal.define(f"{DEVICE}/power")
+            journal.read(f"{DEVICE}/power", NOON + 10 * 28_800 * SECOND, 10.0)
+            journal.commit()
+        projection = Hdf5Projection(tmp_path, days.archiver)
+        follow(projection, days)
+        projection.close()
+        return device_directories(root)
+
+    monkeypatch.setattr("archiver.maintenance.device_directories", meanwhile)
+    health = verify(tmp_path)
+    assert health.hdf5.only_copies == []
+    assert health.whole
 
 
 @pytest.mark.parametrize("finished", [False, True], ids=["live", "finished"])
