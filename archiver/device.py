@@ -155,7 +155,12 @@ class Archiver(Device):
             work.ingest.step()
             next_s = max(next_s + PERIOD_S, time.monotonic())
             self._stopping.wait(next_s - time.monotonic())
-        work.servers.stop()
+        stopper = threading.Thread(target=work.servers.stop, name=f"{self.get_name()} stop")
+        stopper.start()
+        while stopper.is_alive():
+            # a watch may be waiting for the ingest
+            work.ingest.step()
+            stopper.join(PERIOD_S)
         work.ingest.close()
         reporter.join()
 

@@ -5,9 +5,12 @@ about every `PERIOD_S`. A full disk pauses the writing: readings are then counte
 room again a GAP row says for each attribute how many.
 """
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from queue import Empty, SimpleQueue
 from typing import Final
 
@@ -16,8 +19,8 @@ from archiver.channel import Channel, StreamChannel
 from archiver.checkpoint import Checkpoint, Position, Standing
 from archiver.journal import JournalWriter
 from archiver.ledger import Ledger
-from archiver.sources.base import BlockSource, Source
-from bandoneon.record import ARCHIVER, READ, AttributeDefinition, Kind, Quality, Row
+from archiver.sources.base import BlockSource, Reading, Source
+from bandoneon.record import ARCHIVER, READ, AttributeDefinition, Format, Kind, Quality, Row
 
 PERIOD_S: Final = 0.2
 """At most one commit, and so one fdatasync, in this time."""
@@ -93,6 +96,12 @@ class Ingest:
     def detach(self, name: str, cause: str) -> None:
         """Take what is left of the source of an attribute or `batch`, and close it."""
         self._notes.put(lambda: self._detach(name, cause))
+
+    def settle(self, timeout_s: float = 5.0) -> None:
+        """Wait until what was asked for before is done."""
+        done = threading.Event()
+        self._notes.put(done.set)
+        done.wait(timeout_s)
 
     def mark(self, payload: bytes) -> None:
         """Write a MARK row."""
@@ -258,14 +267,25 @@ class Ingest:
             if self.paused:
                 lane.channel.skip(readings, now_ns)
                 return
-            rows = lane.channel.rows(readings, now_ns)
+            rows = self._rows(lane.channel, readings, now_ns)
         except Exception as error:  # noqa: BLE001  whatever it is, the other attributes go on
             self._refuse(lane.channel.definition.name, error)
             lane.channel.leave("overflow", now_ns)
             return
-        self._journal.append(rows)
-        lane.rows += len(rows)
-        self.rows += len(rows)
+        lane.rows += rows
+        self.rows += rows
+
+    def _rows(self, channel: Channel, readings: Sequence[Reading], now_ns: int) -> int:
+        """Append the rows for readings, under a new definition where their type is not the defined one."""
+        count = 0
+        for (kind, data_format), same in groupby(readings, partial(_type_of, channel)):
+            before = channel.definition
+            if (kind, data_format) != (before.type, before.format):
+                channel.definition = self._define(replace(before, type=kind, format=data_format, enum_labels=()))
+            rows = channel.rows(list(same), now_ns)
+            self._journal.append(rows)
+            count += len(rows)
+        return count
 
     def _drain_stream(self, lane: _StreamLane, now_ns: int) -> None:
         if lane.source is None:
@@ -294,3 +314,8 @@ class Ingest:
         """Count something that cannot be stored, and keep the first reason for saying it."""
         self.refused += 1
         self.refusals.setdefault(name, str(error) or type(error).__name__)
+
+
+def _type_of(channel: Channel, reading: Reading) -> tuple[int, Format]:
+    """Return element type and format of a reading; of one without a value, those its attribute is known by."""
+    return (reading.kind, reading.format) if reading.kind else (channel.definition.type, channel.definition.format)

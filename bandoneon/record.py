@@ -154,7 +154,9 @@ def _as_numbers(value: object) -> object:
     """Nested sequences of numbers; DevState members become theirs."""
     if isinstance(value, list | tuple):
         return [_as_numbers(item) for item in cast("Sequence[object]", value)]
-    return value if isinstance(value, bool | float) else int(cast("int", value))
+    if isinstance(value, bool | float | np.number):
+        return cast("object", value)
+    return int(cast("int", value))
 
 
 def _lengthened(text: str) -> bytes:

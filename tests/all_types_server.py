@@ -82,6 +82,28 @@ class AllTypes(Device):
         """An attribute that pushes nothing."""
         return 1
 
+    @attribute(dtype=float)
+    def late(self) -> float:
+        """An attribute that pushes nothing, until `PushLate`."""
+        return 0.0
+
+    @command
+    def PushLate(self) -> None:
+        """Begin to push `late`."""
+        self.set_archive_event("late", True, False)
+
+    @command(dtype_in=str)
+    def Replace(self, name: str) -> None:
+        """Put a number with a fraction in the place of an attribute, and push it."""
+
+        def read(device: "AllTypes", attr: Any = None) -> float:  # noqa: ARG001  called with or without it
+            return 3.7
+
+        self.remove_attribute(name)
+        self.add_attribute(attribute(name=name, dtype=float, fget=read))
+        self.set_archive_event(name, True, False)
+        self.push_archive_event(name, 3.7)
+
     @command(dtype_in=int)
     def Push(self, number: int) -> None:
         """Push round `number` of every combination."""
@@ -170,6 +192,11 @@ class Stream(Device):
     def Lose(self, rows: int) -> None:
         """Make a batch and do not push it."""
         self._make(rows)
+
+    @command
+    def SendInvalid(self) -> None:
+        """Push an event without a value."""
+        self.push_archive_event("batch", "", b"", time.time(), AttrQuality.ATTR_INVALID)
 
     @command
     def Repeat(self) -> None:

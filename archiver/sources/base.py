@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from bandoneon.record import NO_VALUE, Columns, Quality
+from bandoneon.record import NO_VALUE, Columns, Format, Quality
 
 
 class Reading(NamedTuple):
-    """One event of an attribute.
+    """One event of an attribute, whose value is of element type `kind` and `format` (0: as it is defined).
 
     `error`: text of an ERROR row instead of a value. `missed`: not a reading, but the word that some before the next
     one did not arrive. `set_value`: what was last written, None where that does not apply.
@@ -19,6 +19,8 @@ class Reading(NamedTuple):
     set_value: Columns | None = None
     error: str = ""
     missed: bool = False
+    kind: int = 0
+    format: Format = "SCALAR"
 
 
 class Source(Protocol):

@@ -5,7 +5,7 @@ are missing (API_MissedEvents), the reading says so.
 """
 
 import time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import tango
 
@@ -25,14 +25,15 @@ class PullSource:
 
     name = "tango_pull"
 
-    def __init__(
-        self, proxy: tango.DeviceProxy, attribute: str, kind: int, data_format: Format, *, writable: bool
-    ) -> None:
-        self._kind = kind
+    def __init__(self, proxy: tango.DeviceProxy, attribute: str, *, writable: bool) -> None:
         self._writable = writable
-        self._format: Format = data_format
         self._queue = PullQueue(proxy, attribute, tango.EventType.ARCHIVE_EVENT)
         self._settled_s = time.monotonic() + SETTLE_S
+
+    @property
+    def heard_s(self) -> float:
+        """When (steady clock, s) a value last came."""
+        return self._queue.heard_s
 
     def take(self) -> list[Reading]:
         """Return the readings that came since the last call; the first ones together."""
@@ -50,7 +51,6 @@ class PullSource:
         try:
             return self._decode(event.attr_value)
         except Exception as error:  # noqa: BLE001  one event that is not understood keeps no other from being stored
-            # it does not fit the definition: the attribute has changed, and that is noticed within seconds
             text = error_text(
                 [("Archiver_ValueNotUnderstood", str(error), PullSource.name, int(tango.ErrSeverity.ERR))]
             )
@@ -58,14 +58,20 @@ class PullSource:
 
     def _decode(self, value: Any) -> Reading:
         quality = int(value.quality)
-        read = None if quality == _INVALID else _present(value.value, self._format)
+        if quality == _INVALID:
+            # without a value it has no type either
+            return Reading(time_of(value), quality)
+        # its own: an attribute can be replaced by another of its name, and its definition is read later
+        kind, data_format = int(value.type), cast("Format", str(value.data_format))
         # an array that cannot be written has an empty set value, not None
         written = value.w_value if self._writable else None
         return Reading(
             time_of(value),
             quality,
-            encode_value(self._kind, self._format, read),
-            None if written is None else encode_value(self._kind, self._format, written),
+            encode_value(kind, data_format, _present(value.value, data_format)),
+            None if written is None else encode_value(kind, data_format, written),
+            kind=kind,
+            format=data_format,
         )
 
 

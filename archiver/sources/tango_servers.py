@@ -25,6 +25,9 @@ from bandoneon.tangolink.subscription import ServerRun, ServerWatch
 DISCOVERY_PERIOD_S: Final = 2.0
 CONFIGURATION_PERIOD_S: Final = 5.0
 
+REFUSED_PERIOD_S: Final = 60.0
+"""How often an attribute that pushes nothing is tried again: its server may have begun to."""
+
 _DISCOVERIES_PER_REVIEW: Final = 15
 """So often new devices are looked for until those known are asked again which server they belong to."""
 
@@ -52,10 +55,11 @@ class WatchedServer:
         self._tango_host = tango_host
         self._status: dict[str, Status] = {}
         self._definitions: dict[str, AttributeDefinition] = {}
-        self._attached: set[str] = set()
+        self._attached: dict[str, PullSource | StreamSource] = {}
+        self._refused_s: dict[str, float] = {}
         self._run: ServerRun | None = None
         self._tended_s = 0.0
-        self.watch = ServerWatch(server, self._came, self._went, self._tend)
+        self.watch = ServerWatch(server, self._came, self._went, self._tend, self._heard)
 
     @property
     def status(self) -> list[Status]:
@@ -65,11 +69,17 @@ class WatchedServer:
     def _came(self, run: ServerRun) -> None:
         self._run = run
         self._definitions.clear()
+        self._refused_s.clear()
         self._review(run)
+
+    def _heard(self) -> float:
+        return max((source.heard_s for source in self._attached.values()), default=0.0)
 
     def _went(self, reason: str) -> None:
         for name in self._attached:
             self._ingest.detach(name, "server_down")
+        # a subscription made while one of the run before is left is taken for that one's by Tango, and gets no events
+        self._ingest.settle()
         self._attached.clear()
         for name, status in self._status.copy().items():
             self._status[name] = Status(name, status.source, "waiting", reason)
@@ -97,7 +107,7 @@ class WatchedServer:
         try:
             review(device_name)
             self._status.pop(device_name, None)
-        except tango.DevFailed as error:
+        except Exception as error:  # noqa: BLE001  whatever is wrong with it, it is shown, and the others are archived
             self._status[device_name] = Status(device_name, "", "failed", sentence(error, device_name))
 
     def _review_device(self, name: str, run: ServerRun) -> None:
@@ -110,33 +120,33 @@ class WatchedServer:
                 continue
             before = self._definitions.get(definition.name)
             if before is not None and (before.type, before.format) != (definition.type, definition.format):
-                # another attribute by the same name: a source decodes one type only
+                # another attribute by the same name: Tango sends its events only to who subscribes to it again
                 self._ingest.detach(definition.name, "unsubscribed")
                 before = None
             if before is not None:
                 if definition != before:
                     self._ingest.configure(definition)
-            else:
+                    self._definitions[definition.name] = definition
+            elif time.monotonic() >= self._refused_s.get(definition.name, 0.0) + REFUSED_PERIOD_S:
                 self._status[definition.name] = self._subscribe(proxy, definition, incarnation, info.writable)
-            if self._status[definition.name].state != "failed":
-                self._definitions[definition.name] = definition
 
     def _subscribe(
         self, proxy: tango.DeviceProxy, definition: AttributeDefinition, incarnation: int, access: tango.AttrWriteType
     ) -> Status:
         name = definition.name
-        writable = access != tango.AttrWriteType.READ
         try:
-            source = PullSource(proxy, definition.attribute, definition.type, definition.format, writable=writable)
+            source = PullSource(proxy, definition.attribute, writable=access != tango.AttrWriteType.READ)
         except tango.DevFailed as error:
             return self._refused(name, error)
         self._ingest.attach(definition, source, incarnation)
-        self._attached.add(name)
+        self._attached[name] = source
+        self._definitions[name] = definition
         return Status(name, PullSource.name, "archived")
 
     def _refused(self, name: str, error: tango.DevFailed) -> Status:
         if not set(reasons(error)) & set(_PUSHES_NOTHING):
             return Status(name, PullSource.name, "failed", sentence(error, name))
+        self._refused_s[name] = time.monotonic()
         reason = "its server pushes no archive events of it"
         return Status(name, "", "failed" if self._selection.names(name) else "not pushed", reason)
 
@@ -160,7 +170,7 @@ class WatchedServer:
             self._status[definition.name] = Status(definition.name, StreamSource.name, "archived")
         own = define(_configuration(proxy, tango_streams.ATTRIBUTE)[0], name, self._tango_host)
         self._ingest.attach_stream(own, definitions, source)
-        self._attached.add(batch)
+        self._attached[batch] = source
 
 
 class WatchedServers:

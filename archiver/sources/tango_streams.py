@@ -23,6 +23,11 @@ class StreamSource:
     def __init__(self, proxy: tango.DeviceProxy) -> None:
         self._queue = PullQueue(proxy, ATTRIBUTE, tango.EventType.ARCHIVE_EVENT)
 
+    @property
+    def heard_s(self) -> float:
+        """When (steady clock, s) a batch last came."""
+        return self._queue.heard_s
+
     def take(self) -> list[bytes]:
         """Return the batches that came since the last call.
 

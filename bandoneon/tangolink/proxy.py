@@ -32,7 +32,7 @@ def device(name: str, timeout_s: float = 3.0) -> tango.DeviceProxy:
         # setting a time-out connects too, but holds up every Python thread of the process while a server hangs
         proxy.ping()
     except tango.DevFailed as error:
-        if _timed_out(error):
+        if timed_out(error):
             raise
     proxy.set_timeout_millis(round(timeout_s * 1000))
     proxy.set_transparency_reconnection(False)
@@ -51,17 +51,12 @@ def sentence(error: BaseException, name: str = "the device") -> str:
     errors = [entry for entry in error.args if isinstance(entry, tango.DevError)]
     if _of_database(errors):
         return _WORDS["API_CantConnectToDatabase"]
-    if _timed_out(error):
+    if timed_out(error):
         return _WORDS["API_DeviceTimedOut"].format(name=name)
     for entry in errors:
         if entry.reason in _WORDS:
             return _WORDS[entry.reason].format(name=name)
     return " ".join(str(errors[0].desc).split()) if errors else "unknown Tango error"
-
-
-def _timed_out(error: tango.DevFailed) -> bool:
-    """Whether a server took a connection or a call and did not answer."""
-    return any(_TIMED_OUT in str(entry.desc) for entry in error.args if isinstance(entry, tango.DevError))
 
 
 def _of_database(errors: list[tango.DevError]) -> bool:
@@ -70,6 +65,12 @@ def _of_database(errors: list[tango.DevError]) -> bool:
     return any(
         entry.reason == "API_CantConnectToDatabase" or (named and entry.reason in _UNREACHED) for entry in errors
     )
+
+
+def timed_out(error: tango.DevFailed) -> bool:
+    """Whether a server took a connection or a call and did not answer."""
+    entries = [entry for entry in error.args if isinstance(entry, tango.DevError)]
+    return any(_TIMED_OUT in str(entry.desc) or entry.reason == "API_DeviceTimedOut" for entry in entries)
 
 
 def reasons(error: BaseException) -> tuple[str, ...]:

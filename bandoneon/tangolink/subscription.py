@@ -17,14 +17,18 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NamedTuple, Self, cast
 
 import tango
 
-from bandoneon.tangolink.proxy import device, sentence
+from bandoneon.logging import get_logger
+from bandoneon.tangolink.proxy import device, sentence, timed_out
 
 PING_PERIOD_S: Final = 0.5
 PING_TIMEOUT_S: Final = 1.0
+PATIENCE_S: Final = 3.0
+"""A server may be silent so long, since it is busy or its machine is, before it counts as gone."""
 
 HIGH_WATER_MARK: Final = 100_000
 """Events a socket keeps for a reader that is behind; Tango's default of 1000 loses bursts."""
@@ -57,9 +61,12 @@ def server_of(device_name: str) -> str:
 class ServerWatch:
     """Pings a server from a thread of its own, and calls, from that thread:
 
-    `came(run)` when it answers, first or again: subscribe now. If it raises DevFailed, it is called again soon;
-    `went(reason)` after each `came`, when it stopped answering or was restarted;
+    `came(run)` when it answers, first or again: subscribe now;
+    `went(reason)` after each `came`, when it stopped answering, was restarted, or `came` or `tend` raised something;
     `tend()` after each ping that was answered.
+
+    `heard()`: when (steady clock, s) something last came from the server by another way. A server that only is silent
+    is gone when nothing was heard of it for `PATIENCE_S`; one that refuses the connection is gone at once.
     """
 
     def __init__(
@@ -68,12 +75,14 @@ class ServerWatch:
         came: Callable[[ServerRun], None],
         went: Callable[[str], None],
         tend: Callable[[], None] = lambda: None,
+        heard: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.server = server
         self.reason = "not seen yet"
         self._came = came
         self._went = went
         self._tend = tend
+        self._heard = heard
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {server}", daemon=True)
 
@@ -92,32 +101,43 @@ class ServerWatch:
     def _run(self) -> None:
         with tango.EnsureOmniThread():
             while not self._stopping.is_set():
+                run, failed = None, True
                 try:
                     # a new proxy each time: one that failed refuses to try again for a second
                     admin = device(f"dserver/{self.server}", PING_TIMEOUT_S)
                     admin.ping()
                     run = self._identify()
                     self._came(run)
+                    self.reason = self._attend(admin, run)
+                    failed = False
                 except tango.DevFailed as error:
                     self.reason = sentence(error, self.server)
+                except Exception as error:  # noqa: BLE001  whatever it is, the server is watched on
+                    self.reason = sentence(error)
+                    get_logger().error("watching a server failed", server=self.server, exc_info=error)
+                if run is not None and not self._stopping.is_set():
+                    self._went(self.reason)
+                if failed:
                     self._stopping.wait(PING_PERIOD_S)
-                    continue
-                self.reason = self._attend(admin, run)
-                self._went(self.reason)
 
     def _attend(self, admin: tango.DeviceProxy, run: ServerRun) -> str:
         """Ping until the server goes; return why it is gone."""
+        answered_s = time.monotonic()
         for count in itertools.count():
             if self._stopping.wait(PING_PERIOD_S):
-                return "no longer watched"
+                break
             try:
                 admin.ping()
-                self._tend()
             except tango.DevFailed as error:
+                silent_s = time.monotonic() - max(answered_s, self._heard())
+                if timed_out(error) and silent_s < PATIENCE_S:
+                    continue
                 return sentence(error, self.server)
+            answered_s = time.monotonic()
+            self._tend()
             if count % _DATABASE_EVERY == 0 and self._restarted(run):
                 return f"{self.server} was restarted"
-        return ""
+        return "no longer watched"
 
     def _identify(self) -> ServerRun:
         info = tango.Database().get_device_info(f"dserver/{self.server}")
@@ -153,6 +173,8 @@ class PullQueue:
     """
 
     def __init__(self, proxy: tango.DeviceProxy, attribute: str, event: tango.EventType) -> None:
+        self.heard_s = 0.0
+        """When (steady clock, s) a value last came, as far as it was taken."""
         self._proxy = proxy
         self._id = proxy.subscribe_event(attribute, event, _UNBOUNDED)
 
@@ -160,7 +182,10 @@ class PullQueue:
         """Return what came since the last call, oldest first: EventData or AttrConfEventData."""
         if self._proxy.is_event_queue_empty(self._id):
             return []
-        return cast("list[Any]", self._proxy.get_events(self._id))
+        events = cast("list[Any]", self._proxy.get_events(self._id))
+        if any(not event.err for event in events):
+            self.heard_s = time.monotonic()
+        return events
 
     def close(self) -> None:
         """Unsubscribe; what was not taken is gone."""
@@ -194,7 +219,8 @@ class Subscription:
         for name in attributes:
             by_server.setdefault(server_of(name.rpartition("/")[0]), []).append(name)
         for server, names in by_server.items():
-            self._watches.append(ServerWatch(server, self._subscriber(names), self._leaver(names)))
+            heard = partial(self._heard, names)
+            self._watches.append(ServerWatch(server, self._subscriber(names), self._leaver(names), heard=heard))
         for watch in self._watches:
             watch.start()
 
@@ -205,6 +231,10 @@ class Subscription:
             for name, queue in self._queues.items():
                 found += [_event(name, data) for data in queue.take()]
         return found
+
+    def _heard(self, names: Iterable[str]) -> float:
+        with self._lock:
+            return max((self._queues[name].heard_s for name in names if name in self._queues), default=0.0)
 
     def _subscriber(self, names: list[str]) -> Callable[[ServerRun], None]:
         def came(_run: ServerRun) -> None:

@@ -1,11 +1,16 @@
 """Where the archiver's rows come from: live servers, through Tango's events and through streams."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from archiver.block import open_block
+from archiver.ingest import Ingest
+from archiver.journal import JournalWriter
 from archiver.query import query
+from archiver.sources import tango_servers
+from archiver.sources.selection import Selection
 from bandoneon.record import Kind, Quality
 from tests.all_types import COMBINATIONS, ROUNDS, name, same, value
 from tests.archiving import (
@@ -113,6 +118,54 @@ def test_a_stream_is_exact_across_a_restart_of_the_archiver(site: TangoDatabase,
             wait_until(lambda: len(blocks(journal)) == 3, 5, "the last batch is in the journal")
         assert blocks(journal) == [(0, 0, 3), (1, 3, 1), (3, 9, 6)]
         assert gaps(journal) == [("archiver_down", 5)]
+
+
+def test_a_batch_without_value_stops_nothing(site: TangoDatabase, tmp_path: Path) -> None:
+    """A server that pushes its batch as INVALID: what follows is archived."""
+    with types_server(site), archiver(site, tmp_path):
+        stream, journal = site.device(STREAM), written(tmp_path)
+        stream.Send(3)
+        stream.SendInvalid()
+        stream.Send(4)
+        wait_until(lambda: len(blocks(journal)) == 2, 5, "both batches are in the journal")
+        assert gaps(journal) == []
+
+
+def test_an_attribute_that_is_replaced_by_another_is_archived_on(site: TangoDatabase, tmp_path: Path) -> None:
+    """Within seconds, as what it is then: a number with a fraction in the place of a SHORT."""
+    attribute = f"{TYPES}/short_scalar"
+    with types_server(site), archiver(site, tmp_path):
+        device, journal = site.device(TYPES), written(tmp_path)
+        wait_until(lambda: journal.values(attribute) == [1], 5, "the SHORT is archived")
+        device.Replace("short_scalar")
+        wait_until(lambda: journal.values(attribute)[-1] == 3.7, 10, "the DOUBLE is archived")
+        assert [row.kind for row in journal.readings(attribute)] == [Kind.SHORT, Kind.DOUBLE]
+        assert [one.type for one in journal.definitions(attribute)] == [Kind.SHORT, Kind.DOUBLE]
+        assert journal.of_kind(attribute, Kind.ERROR) == []
+
+
+def test_what_begins_to_push_is_archived(site: TangoDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attribute that pushed nothing when its server was found is tried again in the same run."""
+    monkeypatch.setattr(tango_servers, "REFUSED_PERIOD_S", 0.0)
+    monkeypatch.setattr(tango_servers, "CONFIGURATION_PERIOD_S", 0.0)
+    monkeypatch.setenv("TANGO_HOST", site.tango_host)
+    ingest = Ingest(JournalWriter(tmp_path))
+    servers = tango_servers.WatchedServers(Selection([f"{TYPES}/*"], [SILENT]), ingest, site.tango_host)
+
+    def state(name: str) -> str:
+        ingest.step()
+        return {status.name: status.state for status in servers.status}.get(name, "")
+
+    with types_server(site):
+        servers.start()
+        late = f"{TYPES}/late"
+        wait_until(lambda: state(late) == "not pushed", 10, "it is known")
+        site.device(TYPES).PushLate()
+        wait_until(lambda: state(late) == "archived", 10, "it is archived")
+        stopper = threading.Thread(target=servers.stop)
+        stopper.start()
+        wait_until(lambda: (ingest.step(), not stopper.is_alive())[1], 10, "everything has ended")
+        ingest.close()
 
 
 def test_a_killed_stream_server_begins_a_new_run(site: TangoDatabase, tmp_path: Path) -> None:

@@ -373,6 +373,27 @@ def test_a_bad_batch_stops_nothing(tmp_path: Path, bad: Callable[[], bytes], sai
     assert [row.i64 for row in journal.of_kind(VOLTAGE.name, Kind.GAP)] == [2]
 
 
+def test_a_value_of_another_type_is_stored_as_what_it_is(tmp_path: Path) -> None:
+    """The definition changes before the first such value; one without a value belongs to what came before it."""
+    ingest, source = Ingest(JournalWriter(tmp_path)), Queue()
+    ingest.attach(replace(DEFINITION, id=-1, type=Kind.SHORT, unit="V"), source, 1)
+    short = Reading(1, Quality.VALID, Columns(i64=3), kind=Kind.SHORT)
+    source.waiting = [short, reading(2, 3.7, kind=Kind.DOUBLE), Reading(3), reading(4, 4.7, kind=Kind.DOUBLE)]
+    ingest.step()
+    ingest.close()
+    journal = Written(tmp_path)
+    assert [(row.kind, row.i64, row.f64) for row in journal.readings(DEFINITION.name)] == [
+        (Kind.SHORT, 3, None),
+        (Kind.DOUBLE, None, 3.7),
+        (Kind.DOUBLE, None, None),
+        (Kind.DOUBLE, None, 4.7),
+    ]
+    assert [(one.type, one.unit, one.epoch) for one in journal.definitions(DEFINITION.name)] == [
+        (Kind.SHORT, "V", 0),
+        (Kind.DOUBLE, "V", 1),
+    ]
+
+
 def test_an_event_that_cannot_be_stored_stops_nothing(tmp_path: Path) -> None:
     """Neither one whose number fits no column, nor a source that fails: they are counted, the others go on."""
 

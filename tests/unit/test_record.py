@@ -34,6 +34,13 @@ def test_an_array_lies_in_the_payload_in_c_order_whatever_it_was_in_memory() -> 
     assert encode_value(Kind.SHORT, "IMAGE", image).payload == np.arange(6, dtype="<i2").tobytes()
 
 
+def test_numpy_s_own_numbers_keep_their_fractions() -> None:
+    """In a list, too, as in an array."""
+    numbers = [np.float32(0.5), np.float64(1.5), np.int16(2)]
+    columns = encode_value(Kind.FLOAT, "SPECTRUM", numbers)
+    assert decode_value(columns, Kind.FLOAT, "SPECTRUM").tolist() == [0.5, 1.5, 2.0]
+
+
 def test_an_invalid_value_has_no_columns_and_an_empty_array_has_an_empty_payload() -> None:
     """INVALID is all null, which an array without elements is not."""
     assert encode_value(Kind.DOUBLE, "SPECTRUM", None) == NO_VALUE
