@@ -69,6 +69,8 @@ class RowDelegate(QStyledItemDelegate):
     def paint(self, painter: QPainter | None, option: QStyleOptionViewItem, index: QModelIndex) -> None:
         """Paint one cell."""
         assert painter is not None
+        if isinstance(option.widget, Table) and option.widget.cuts(option.rect):
+            return
         painter.save()
         if option.state & QStyle.StateFlag.State_Selected:
             painter.fillRect(option.rect, QColor(palette.SELECTED))
@@ -133,6 +135,11 @@ class Table(QTableView):
         horizontal.setSectionsClickable(False)
         horizontal.setFixedHeight(24)
         horizontal.setStretchLastSection(True)
+
+    def cuts(self, cell: QRect) -> bool:
+        """Whether a cell does not end inside the table: half a line of text is worse than none."""
+        viewport = self.viewport()
+        return viewport is not None and cell.bottom() >= viewport.height()
 
     def select(self, row: int | None) -> None:
         """Select a row, or none."""
