@@ -193,7 +193,7 @@ poll-refused      UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN 
 instrument-error  FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
 unforeseen        FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
 """
-"""What a device shows after an event, by what it showed before. A client's call that fails changes nothing by itself."""
+"""What a device shows after an event, by what it showed before. A client's call that fails changes nothing."""
 
 ERRORS = {
     "line-down": LinkDown("pulled"),
