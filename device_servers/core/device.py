@@ -50,9 +50,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         Quantity("timeouts", "i8", label="Time-outs", doc="Requests on this line that were not answered in time."),
         Quantity("reconnects", "i8", label="Reconnects", doc="How often this line was lost and came back."),
         Quantity("protocol_errors", "i8", label="Protocol errors", doc="Replies on this line that did not fit."),
-        Quantity(
-            "failed_pushes", "i8", label="Failed pushes", doc="Events of this device that had to be pushed again."
-        ),
+        Quantity("failed_pushes", "i8", label="Failed pushes", doc="Events that were not pushed when they were due."),
         Quantity("incarnation", "i8", unit="ns", label="Started", doc="This process's start in ns since 1970."),
     )
     probe: ClassVar[Probe]

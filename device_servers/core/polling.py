@@ -129,7 +129,8 @@ class PollLoop:
         self.schedule = Schedule()
         self._members: dict[str, Member] = {}
         self._probes: dict[str, Probe] = {}
-        self._failures: dict[str, int] = {}
+        self._retry_s: dict[str, float] = {}
+        """How long a member is left alone when it alone does not answer the next time."""
         self._inside = ""
         """The member that is called just now."""
         self._told_down = True
@@ -149,7 +150,7 @@ class PollLoop:
         self.line.add_probe(probe)
         with self._changed:
             self._members[name], self._probes[name] = member, probe
-            self._failures[name] = 0
+            self._retry_s[name] = LATE_LIMIT_S
             self.schedule.add(name, periods, time.monotonic())
             self._changed.notify_all()
 
@@ -277,7 +278,7 @@ class PollLoop:
         self._told_down = False
         with self._changed:
             for name in self._members:
-                self._failures[name] = 0
+                self._retry_s[name] = LATE_LIMIT_S
                 self.schedule.resume(name, time.monotonic())
         return BACKOFF_S
 
@@ -297,7 +298,7 @@ class PollLoop:
             name, due = taken
         error = self._visit(name, lambda member: member.poll_due(due))
         if error is None:
-            self._failures[name] = 0
+            self._retry_s[name] = LATE_LIMIT_S
             return
         with self._changed:
             self.schedule.renew(name)
@@ -313,10 +314,9 @@ class PollLoop:
         except BandoneonError as error:
             self._tell_down(error)
             return
-        self._failures[name] += 1
-        delay_s = max(LATE_LIMIT_S, min(BACKOFF_S * 2 ** self._failures[name], RETRY_MAX_S))
         with self._changed:
-            self.schedule.delay(name, time.monotonic() + delay_s)
+            self.schedule.delay(name, time.monotonic() + self._retry_s[name])
+            self._retry_s[name] = min(2 * self._retry_s[name], RETRY_MAX_S)
 
 
 def periods_s(quantities: Iterable[Quantity], default_s: float, exceptions: Iterable[str]) -> dict[str, float]:

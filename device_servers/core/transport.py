@@ -256,7 +256,7 @@ class Line:
                 if link is not None:
                     self._write(link, request)
                     return
-                own = open_link(self.url)
+                own = open_link(self.url, max(QUIET_S, deadline_s - time.monotonic()))
                 try:
                     self._write(own, request)
                 finally:
@@ -283,8 +283,6 @@ class Line:
         self._settled.set()
         with self._renewing:
             self._renew(CONNECT_TIMEOUT_S, lambda link: self._wait_out_and_prove(link, meanwhile))
-            self._kept.clear()
-        self.generation += 1
 
     def reconnect_briefly(self, failed: Probe) -> None:
         """Have another instrument than the one of `failed`, which did not answer, prove the line within `BRIEF_S`.
@@ -318,6 +316,8 @@ class Line:
     def _wait_out_and_prove(self, link: Link, meanwhile: Callable[[], None]) -> None:
         self._drain(link, self._late_until_s, meanwhile)
         self._prove(link, self._probes, math.inf, meanwhile)
+        self._kept.clear()
+        self.generation += 1
 
     def add_probe(self, probe: Probe) -> None:
         """Let another instrument on this line prove it too: one that answers is enough."""
