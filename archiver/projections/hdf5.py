@@ -5,7 +5,9 @@ again for writing: another day, a new attribute, another unit or type, or a long
 that is no longer written is rewritten compressed. Days are those in which the archiver received the rows.
 
 After a kill the files still open are made plainly readable first and the rest is made from the journal; what a killed
-writer left behind the cursor of a file goes when that is compressed.
+writer left behind the cursor of a file goes when that is compressed. A damaged file is set aside (`.h5.damaged`), and
+the stretch of the journal that no file holds any more is read again; then it is called `.h5.replaced`, unless the
+journal lacked something of it.
 """
 
 import contextlib
@@ -199,8 +201,9 @@ class Hdf5Projection:
 
     def abandon(self) -> None:
         """Let go of every file."""
-        if self._steps is not None:
-            self._steps.close()
+        with contextlib.suppress(Exception):
+            if self._steps is not None:
+                self._steps.close()
         for device in self._devices.values():
             with contextlib.suppress(Exception):
                 self._close(device)
