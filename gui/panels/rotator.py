@@ -36,6 +36,7 @@ class RotatorCard(Card):
         self.home_button = button("Home", "Looks for the home position", on_press=self._home)
         self.back = button("−", "Turns back by the jog step", kind="jog", on_press=self._back)
         self.forward = button("+", "Turns on by the jog step", kind="jog", on_press=self._forward)
+        # always enabled: a display may be wrong, and a stop must not wait
         self.stop_button.setFixedWidth(84)
         for part in (self.move_button, self.home_button, self.back, self.forward):
             part.setFixedWidth(62)
@@ -53,7 +54,6 @@ class RotatorCard(Card):
         set_text(self.unit, view.unit)
         set_properties(self.position, stale="true" if view.stale else "false")
         self._show_line(now_s)
-        set_enabled(self.stop_button, view.can_stop)
         self.target.refresh(now_s)
         self.jog_step.refresh(now_s)
         self._show_buttons()

@@ -52,7 +52,6 @@ class RotatorView(NamedTuple):
     line: str
     line_role: Role
     can_move: bool
-    can_stop: bool
 
 
 class Rotator:
@@ -69,7 +68,7 @@ class Rotator:
         )
 
     def view(self, now_s: float) -> RotatorView:
-        """Return what the card shows. Stop can always be pressed: a display may be wrong, a stop must not wait."""
+        """Return what the card shows."""
         state = state_of(self.state, now_s)
         number = self.position.number()
         return RotatorView(
@@ -79,7 +78,6 @@ class Rotator:
             state,
             *self._line(now_s, state),
             state in MOVABLE,
-            True,
         )
 
     def _line(self, now_s: float, state: str) -> tuple[str, Role]:

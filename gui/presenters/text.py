@@ -45,7 +45,7 @@ def fixed(value: object, decimals: int) -> str:
     """Return a number with `decimals` decimals; "–" when it is none."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return NONE
-    text = f"{value:,.{decimals}f}".replace(",", "\u202f")
+    text = f"{value:z,.{decimals}f}".replace(",", "\u202f")
     return text.replace("-", "−")
 
 

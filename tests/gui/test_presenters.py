@@ -66,6 +66,7 @@ def test_a_prefix_does_not_flicker() -> None:
 def test_numbers_for_people() -> None:
     """Minus is a minus, thousands are apart, what is no number is a dash, no power has no dBm."""
     assert fixed(-1234.5, 1) == "−1\u202f234.5"
+    assert (fixed(-0.001, 2), fixed(-0.006, 2)) == ("0.00", "−0.01")
     assert fixed(None, 1) == fixed(float("nan"), 1) == "–"
     assert [duration(seconds) for seconds in (None, 9, 90, 7200, 172800)] == ["–", "9 s", "2 min", "2.0 h", "2.0 d"]
     assert (dbm(1e-3), dbm(0.0)) == ("+0.000 dBm", "")
@@ -249,11 +250,11 @@ def test_presses_on_two_subjects_are_not_two_presses_on_one() -> None:
     assert presses.press(2.0, "B/1")
 
 
-def test_a_mount_can_be_stopped_even_when_it_is_silent(link: FakeLink) -> None:
-    """Nothing but Stop can be pressed while the mount does not answer."""
+def test_a_mount_that_is_silent_cannot_be_moved(link: FakeLink) -> None:
+    """Its last position stays, with its age."""
     rotator, now_s = Rotator(ROTATORS[0], link.readings), time.monotonic()
     view = rotator.view(now_s)
-    assert (view.position, view.can_move, view.can_stop) == ("No value", False, True)
+    assert (view.position, view.can_move) == ("No value", False)
     put_rotator(link, ROTATORS[0], 45.0)
     view = rotator.view(time.monotonic())
     assert (view.position, view.unit, view.line, view.can_move) == ("45.000", "deg", "In position.", True)
