@@ -56,7 +56,7 @@ class Position(NamedTuple):
 
 def fingerprint(value: Columns) -> int:
     """Return a number by which a value is known again; NaN is the same as NaN."""
-    return zlib.crc32(repr(tuple(value)).encode())
+    return zlib.crc32(value.payload or b"", zlib.crc32(repr(value._replace(payload=None)).encode()))
 
 
 @dataclass(slots=True)

@@ -172,9 +172,11 @@ def open_at(path: Path, number: int) -> tuple[SegmentReader, dict[int, Attribute
     By way of the index, or without one from the segment's head. A commit before `number` is read in any case, so that
     what a wrong index says is never believed. Where commits before `number` are damaged, the reader ends before them.
     """
-    before = [entry for entry in read_index(path) if entry.commit < number]
     reader = SegmentReader(path)
     definitions: dict[int, AttributeDefinition] = {}
+    if reader.next >= number:
+        return reader, definitions
+    before = [entry for entry in read_index(path) if entry.commit < number]
 
     def read_on(to: int) -> None:
         for commit in reader.commits():
@@ -191,8 +193,7 @@ def open_at(path: Path, number: int) -> tuple[SegmentReader, dict[int, Attribute
             break
     if not before:
         reader, definitions = SegmentReader(path), {}
-        if reader.next < number:
-            read_on(number)
+        read_on(number)
     return reader, definitions
 
 
