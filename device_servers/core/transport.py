@@ -210,7 +210,7 @@ class Line:
                 raise ReplyTimeout(f"no time was left to ask {request!r} at {self.url}: it was not sent, try again")
             try:
                 if self._suspect:
-                    self._drain(link)
+                    self._drain(link, limit_s=self._left_s(CALL_S))
                 elif accept is None:
                     self._discard(link)
                 self.stats.exchanges += 1
@@ -437,10 +437,19 @@ class Line:
         if old:
             self._traced("dropped", old)
 
-    def _drain(self, link: Link, until_s: float = 0.0, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Throw away what comes until then, and until nothing came for `QUIET_S`; raise LinkDown when it never ends."""
+    def _drain(
+        self,
+        link: Link,
+        until_s: float = 0.0,
+        meanwhile: Callable[[], None] = lambda: None,
+        limit_s: float = DRAIN_LIMIT_S,
+    ) -> None:
+        """Throw away what comes until then, and until nothing came for `QUIET_S`.
+
+        Raises LinkDown when it has not ended `limit_s` later.
+        """
         self._discard(link)
-        deadline_s = max(time.monotonic(), until_s) + DRAIN_LIMIT_S
+        deadline_s = max(time.monotonic(), until_s) + limit_s
         while (data := link.read(QUIET_S)) or time.monotonic() < until_s:
             if data:
                 self._traced("dropped", data)

@@ -53,6 +53,16 @@ class Owing(BenchWire):
         return owed
 
 
+class Babbling(BenchWire):
+    """A bench instrument that says something all the time, asked or not."""
+
+    owed = b""
+
+    def advance(self, dt_s: float) -> bytes:
+        """Say it."""
+        return super().advance(dt_s) + self.owed
+
+
 def back(line_: Line) -> bool:
     """Try to reconnect, as the poll loop does."""
     line_.reconnect()
@@ -245,6 +255,24 @@ class TestExchange:
         server.fault = None
         assert line_.exchange(b"S?\n", reply=LINE, timeout_s=1) == b"S5\n"
         assert line_.stats.protocol_errors == 1
+
+    def test_a_call_does_not_wait_for_a_line_that_never_falls_silent(self) -> None:
+        """Something else talks without end after a garbled reply: the client is told within its half second."""
+        wire = Babbling()
+        server = WireServer(wire, tcp=("127.0.0.1", free_port()))
+        server.start()
+        line_ = open_transport(server.address, probe=PROBE)
+        try:
+            line_.reconnect()
+            wire.owed = b"x\n"
+            line_.protocol_error(ProtocolError(b"V?", b"x"))
+            began_s = time.monotonic()
+            with pytest.raises(LinkDown, match="never falls silent"):
+                line_.exchange(b"V?\n", reply=LINE, timeout_s=0.3)
+            assert time.monotonic() - began_s < 1
+        finally:
+            line_.close()
+            server.stop()
 
     def test_a_pulled_cable_is_noticed_and_comes_back(self, served: tuple[Line, WireServer]) -> None:
         """A link that breaks fails at once, and works again once it is plugged in."""
