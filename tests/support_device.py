@@ -14,11 +14,12 @@ import tango
 from tango import AttrQuality, DevState
 from tango.server import Device, attribute, command, device_property
 
-from bandoneon.errors import ProtocolError
+from bandoneon.errors import OutOfRange, ProtocolError
 from bandoneon.quantity import Quantity
 from bandoneon.tangolink.server import serve
 from device_servers.core import batch, lifecycle
-from device_servers.core.device import InstrumentDevice, Value
+from device_servers.core.asking import Asking
+from device_servers.core.device import Identity, InstrumentDevice, Value
 from device_servers.core.framing import line
 from device_servers.core.stream import Stream
 from device_servers.core.transport import Priority, Probe, Transport
@@ -71,12 +72,8 @@ class BenchWire:
         return b""
 
 
-class BenchDriver:
+class BenchDriver(Asking):
     """Its verbs."""
-
-    def __init__(self, transport: Transport, timeout_s: float) -> None:
-        self._transport = transport
-        self._timeout_s = timeout_s
 
     def ask(self, letter: str) -> str:
         """Ask for what `letter` stands for."""
@@ -108,12 +105,13 @@ class Bench(InstrumentDevice):
     safe_file = device_property(dtype=str, default_value="", doc="Gets a line when the device is made safe.")
 
     def connect(self, transport: Transport) -> BenchDriver:
-        """Nothing to ask."""
-        return BenchDriver(transport, self.timeout_s)
+        """Its verbs."""
+        return BenchDriver(transport, LINE, timeout_s=self.timeout_s)
 
-    def identity_of(self, driver: BenchDriver) -> str:
+    def greet(self, driver: BenchDriver) -> Identity:
         """Its serial number."""
-        return f"Bench {driver.ask('I')}"
+        serial = driver.ask("I")
+        return Identity(f"Bench {serial}", serial)
 
     def poll(self, driver: BenchDriver, due: frozenset[str]) -> Mapping[str, Value]:
         """Read everything."""
@@ -125,7 +123,9 @@ class Bench(InstrumentDevice):
         return row
 
     def write(self, driver: BenchDriver, name: str, value: Value) -> None:
-        """Change the setting."""
+        """Change the setting; 13 is refused."""
+        if value == 13:
+            raise OutOfRange("the instrument does not accept 13")
         driver.tell(f"S{value}")
 
     def judge(self, row: Mapping[str, Value]) -> tuple[DevState, str]:

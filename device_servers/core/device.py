@@ -15,7 +15,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Callable, Generator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import tango
 from tango import DevState, DispLevel
@@ -27,16 +27,22 @@ from bandoneon.quantity import Quantity
 from bandoneon.tangolink.server import INCARNATION_NS, failed
 from device_servers.core import lifecycle
 from device_servers.core.attributes import InstrumentMeta, as_tango
-from device_servers.core.framing import line
 from device_servers.core.polling import PollLoop, join, leave, loop_for, periods_s, start_loops
 from device_servers.core.publishing import Publisher
-from device_servers.core.states import Latch, Settings, Shown, Value, shown_after
+from device_servers.core.states import Latch, Settings, Shown, Value, as_sentence, shown_after
 from device_servers.core.transport import Line, Priority, Probe, Transport
 
-__all__ = ["InstrumentDevice", "Value"]
+__all__ = ["Identity", "InstrumentDevice", "Value"]
 
 REPEAT_S = 1.0
 """An identical motion within this time, while MOVING, is taken for a client's silent repetition and refused."""
+
+
+class Identity(NamedTuple):
+    """Who an instrument says it is: a sentence, and its serial number by itself, "" when it does not tell one."""
+
+    sentence: str
+    serial_number: str = ""
 
 
 class InstrumentDevice(Device, metaclass=InstrumentMeta):
@@ -66,18 +72,18 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         dtype=(str,), default_value=[], doc="Exceptions from that: name=period in s."
     )
     expected_serial: Any = device_property(
-        dtype=str, default_value="", doc="Part of `identity`; else writes are refused."
+        dtype=str, default_value="", doc="Serial number it must have; else writes are refused."
     )
     allow_exchange: Any = device_property(
         dtype=bool, default_value=False, doc="Whether the command Exchange may be used."
     )
 
     def connect(self, transport: Transport) -> Any:
-        """Return a driver of the instrument at the other end."""
+        """Return a driver of the instrument at the other end; nothing is sent yet, so that Stop is always possible."""
         raise NotImplementedError
 
-    def identity_of(self, driver: Any) -> str:
-        """Return what the instrument says it is."""
+    def greet(self, driver: Any) -> Identity | None:
+        """Prepare an instrument on a new connection and return who it is; None when it cannot tell now."""
         raise NotImplementedError
 
     def poll(self, driver: Any, due: frozenset[str]) -> Mapping[str, Value]:
@@ -105,12 +111,6 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         self._latch = Latch(Shown("INIT", "Connecting."))
         self._publisher = Publisher(self, (*InstrumentDevice.quantities, *type(self).quantities))
         self._loop: PollLoop | None = None
-        self._driver: Any = None
-        self._greeted: int | None = None
-        """The line's connection on which the instrument was last greeted; None = greet it again."""
-        self._identity = ""
-        self._row: dict[str, Value] = {}
-        self._settings = Settings()
         own = type(self).quantities
         self._settings_names = {quantity.name for quantity in own if quantity.writable} - self.volatile
         self._measured = {quantity.name for quantity in own if quantity.period_s is None}
@@ -130,14 +130,21 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         if self._loop is not None and self._loop.line.url != self.connection:
             leave(self._loop, self.get_name())
             self._loop = None
-        self._greeted = None
+        self._driver: Any = None
+        self._greeted: int | None = None
+        """The line's connection on which the instrument was last greeted; None = greet it again."""
+        self._identity: Identity | None = None
+        self._row: dict[str, Value] = {}
+        self._settings = Settings()
         try:
+            loop = self._loop = loop_for(self.connection, self.line_probe(), tango.EnsureOmniThread)
+            self._driver = self.connect(loop.line)
             periods = periods_s(type(self).quantities, self.poll_period_s, self.quantity_periods_s)
-            loop = loop_for(self.connection, self.line_probe(), tango.EnsureOmniThread)
         except (ValueError, BandoneonError) as error:
-            self._latch.release(Shown("FAULT", f"{error}: correct the property and call Init."))
+            self._latch.release(Shown("FAULT", as_sentence(f"{error}: correct the property and call Init")))
+            # not pushed: after a push from inside Init a later push crashes the process (pytango 10.3.1)
+            self._publisher.know(dict.fromkeys(["identity", *self._names()]))
             return
-        self._loop = loop
         self._publisher.know({**self._figures(loop), "poll_count": self._poll_count})
         join(loop, self.get_name(), self, periods)
 
@@ -208,8 +215,8 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
 
         def verb(driver: Any) -> None:
             checked = quantity.checked(value)
-            self._settings.written(quantity.name)
             self.write(driver, quantity.name, checked)
+            self._settings.written(quantity.name)
 
         self.do(verb)
 
@@ -218,7 +225,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         assert self._loop is not None
         try:
             with self._turn(self._loop.line, Priority.POLL):
-                if self._driver is None or self._greeted != self._loop.line.generation:
+                if self._greeted != self._loop.line.generation:
                     self._greet(self._loop.line)
                 began_s, began = time.monotonic(), time.time()
                 row = dict(self.poll(self._driver, due))
@@ -246,11 +253,11 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         self._lost(error)
 
     def _greet(self, transport: Line) -> None:
-        """Make a driver and ask who is there; settings are compared with those of before."""
-        self._driver = self.connect(transport)
-        self._identity = self.identity_of(self._driver)
+        """Ask who is there; settings are compared with those of before."""
         self._settings.lost()
-        self._greeted = transport.generation
+        identity = self.greet(self._driver)
+        if identity is not None:
+            self._identity, self._greeted = identity, transport.generation
 
     def tell_down(self, error: BandoneonError) -> None:
         """The line is down: nothing is known."""
@@ -265,7 +272,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         """What this process knows by itself, also while the instrument is away."""
         stats = loop.line.stats
         return {
-            "identity": self._identity or None,
+            "identity": self._identity and self._identity.sentence,
             "missed_polls": loop.schedule.missed,
             "exchanges": stats.exchanges,
             "timeouts": stats.timeouts,
@@ -284,11 +291,15 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         if shown.state == "UNKNOWN":
             self._greeted = None
         self._row.clear()
-        self._publisher.publish(dict.fromkeys(quantity.name for quantity in type(self).quantities), time.time())
+        self._publisher.publish(dict.fromkeys(self._names()), time.time())
+
+    def _names(self) -> list[str]:
+        """The instrument's own quantities."""
+        return [quantity.name for quantity in type(self).quantities]
 
     def _judge(self, began_s: float) -> None:
-        if self.expected_serial and self.expected_serial not in self._identity:
-            shown = Shown("ALARM", f"This is {self._identity}, not {self.expected_serial}: writes are refused.")
+        if stranger := self._stranger():
+            shown = Shown("ALARM", f"This is {stranger}, not {self.expected_serial}: writes are refused.")
         elif self._settings.differences:
             changes = "; ".join(self._settings.differences)
             shown = Shown("ALARM", f"After the outage {changes}: call AcceptSettings, or write them again.")
@@ -310,18 +321,24 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         self.log.info("wire", what=what, data=data.decode("latin-1"))
 
     def _need_driver(self, priority: Priority = Priority.WRITE) -> tuple[Any, PollLoop]:
-        """Return driver and line; a Stop is tried on a broken line too."""
+        """Return driver and line; a Stop is tried before the instrument has answered and on a broken line too."""
         if self._loop is None or self._driver is None:
             raise LinkDown(self._latch.shown.status.rstrip("."))
-        if self._greeted is None and priority is not Priority.STOP:
-            raise LinkDown(self._loop.line.problem or "the instrument does not answer")
+        if self._greeted != self._loop.line.generation and priority is not Priority.STOP:
+            raise LinkDown(self._loop.line.problem or "the instrument has not said yet who it is")
         return self._driver, self._loop
 
     def _refuse_now(self) -> None:
         if lifecycle.ending():
             raise InterlockRefused("this server is ending, and the instrument was made safe")
-        if self.expected_serial and self.expected_serial not in self._identity:
-            raise InterlockRefused(f"this is {self._identity}, not {self.expected_serial}: nothing is written to it")
+        if stranger := self._stranger():
+            raise InterlockRefused(f"this is {stranger}, not {self.expected_serial}: nothing is written to it")
+
+    def _stranger(self) -> str:
+        """Who is there instead of the instrument that is expected; "" when it is the right one, or not known yet."""
+        if self._identity is None or self.expected_serial in ("", self._identity.serial_number):
+            return ""
+        return self._identity.sentence
 
     def _make_safe(self) -> None:
         """Make the instrument safe, also over a line that is broken; raise when nothing could be sent."""
@@ -351,19 +368,21 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
 
     @command(
         dtype_in=str,
-        doc_in="Text to send, LF is added",
+        doc_in="Request as the protocol has it, without its end",
         dtype_out=str,
-        doc_out="One line",
+        doc_out="Reply; empty when none came",
         display_level=DispLevel.EXPERT,
     )
     def Exchange(self, request: str) -> str:
-        """Send a line to the instrument and return its reply, for an engineer; off unless `allow_exchange` is set."""
+        """Send a request and return its reply, for an engineer; off unless `allow_exchange` is set."""
         if not self.allow_exchange:
             error = InterlockRefused("Exchange is off for this device: set the property allow_exchange and call Init")
             raise failed(error, self.get_name())
 
-        def verb(_driver: Any) -> bytes:
-            transport: Line = self._need_driver()[1].line
-            return transport.exchange(request.encode("latin-1") + b"\n", reply=line(), timeout_s=self.timeout_s)
+        def verb(driver: Any) -> str:
+            reply: str = driver.exchange_text(request)
+            if not self._settings.differences:
+                self._settings = Settings()  # the engineer may have changed any
+            return reply
 
-        return self.do(verb).decode("latin-1").rstrip("\r\n")
+        return self.do(verb)

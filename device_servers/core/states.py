@@ -108,8 +108,13 @@ class Shown(NamedTuple):
 
 def shown_after(error: Exception) -> Shown:
     """Return what a device shows after a poll that failed: what the error stands for, UNKNOWN when for no state."""
-    text = str(error) or type(error).__name__
-    return Shown(describe(error).state or "UNKNOWN", f"{text[0].upper()}{text[1:]}.")
+    return Shown(describe(error).state or "UNKNOWN", as_sentence(str(error) or type(error).__name__))
+
+
+def as_sentence(text: str) -> str:
+    """Return `text` as a status: a sentence in latin-1, which Tango's strings are."""
+    text = text.encode("latin-1", "replace").decode("latin-1")
+    return f"{text[0].upper()}{text[1:]}."
 
 
 class Latch:

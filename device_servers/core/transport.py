@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout, TransportError
 from device_servers.core.framing import Framer
@@ -48,7 +48,6 @@ KEPT_FRAMES: Final = 64
 """How many frames that answered no question are kept for `receive`."""
 
 Accept = Callable[[bytes], bool]
-T = TypeVar("T")
 Trace = Callable[[str, bytes], None]
 """Called with "sent", "received", "dropped" or "protocol_error", and the bytes."""
 
@@ -461,23 +460,6 @@ class Line:
     def _traced(self, what: str, data: bytes) -> None:
         if self.trace is not None:
             self.trace(what, data)
-
-
-def ask(transport: Transport, exchange: Callable[[], bytes], decode: Callable[[bytes], T], *, attempts: int = 1) -> T:
-    """Return what `decode` makes of the reply that `exchange` gets.
-
-    A reply that does not fit is counted. It is asked for again until there were `attempts`, which only a query may
-    have more than one of; then its ProtocolError is raised.
-    """
-    while True:
-        reply = exchange()
-        try:
-            return decode(reply)
-        except ProtocolError as error:
-            transport.protocol_error(error)
-            attempts -= 1
-            if attempts <= 0:
-                raise
 
 
 def open_transport(url: str, *, probe: Probe) -> Line:

@@ -20,11 +20,14 @@ import pytest
 import tango
 
 from bandoneon.tangolink.subscription import PullQueue
+from device_servers.core.wire_server import WireServer
 from tests.integration.conftest import BenchServer, start_bench
 from tests.support import Process, TangoDatabase, wait_until
+from tests.support_device import BenchWire
 
 ARCHIVE = tango.EventType.ARCHIVE_EVENT
 CHANGE = tango.EventType.CHANGE_EVENT
+INVALID = tango.AttrQuality.ATTR_INVALID
 
 
 @contextmanager
@@ -108,6 +111,58 @@ class TestValues:
             wait_until(lambda: bench.device.command_inout("Exchange", "S?") == "S5", 5, "it answers")
         finally:
             bench.device.delete_property("allow_exchange")
+
+    def test_exchange_of_what_has_no_reply_returns_nothing_and_harms_nothing(self, bench: BenchServer) -> None:
+        """The line stays as it is, the next reply is the next one's, and what the engineer changed is no alarm."""
+        bench.device.put_property({"allow_exchange": "true"})
+        try:
+            bench.device.command_inout("Init")
+            wait_until(lambda: bench.device.read_attribute("poll_count").value > 3, 5, "it is polled")
+            bench.wait_for("ON")
+            assert bench.device.command_inout("Exchange", "S9") == ""
+            assert bench.device.command_inout("Exchange", "S?") == "S9"
+            wait_until(lambda: bench.device.read_attribute("setting").value == 9, 5, "it is read back")
+            bench.device.command_inout("Exchange", "S10")
+            bench.device.command_inout("Reset")
+            wait_until(lambda: bench.device.read_attribute("setting").value == 10, 5, "it is read again")
+            bench.wait_for("ON")
+            assert bench.device.read_attribute("timeouts").value == 0
+        finally:
+            bench.device.delete_property("allow_exchange")
+
+    def test_init_with_another_connection_leaves_the_old_instrument_alone(
+        self, bench: BenchServer, tmp_path: Path
+    ) -> None:
+        """Stop and the safe end go to the new one, though it has never answered."""
+        other = BenchWire()
+        line = WireServer(other, pty=tmp_path / "other", baud=115200)
+        line.fault = "garbage"
+        line.start()
+        try:
+            bench.device.put_property({"connection": line.address})
+            bench.device.command_inout("Init")
+            bench.wait_for("UNKNOWN")
+            bench.device.command_inout("Stop")
+            wait_until(lambda: other.stops == 1, 5, "the new one got it")
+            bench.process.stop()
+            assert (other.stops, bench.wire.stops) == (2, 0)
+        finally:
+            line.stop()
+
+    @pytest.mark.parametrize(("name", "value"), [("poll_period_s", "-1"), ("connection", "nowhere")])
+    def test_init_with_a_bad_property_is_fault_and_nothing_is_known(
+        self, bench: BenchServer, name: str, value: str
+    ) -> None:
+        """No value of before is taken for good; with the property put right all is well again."""
+        before = list(bench.device.get_property(name)[name])
+        bench.device.put_property({name: value})
+        bench.device.command_inout("Init")
+        assert bench.state() == "FAULT"
+        assert "call Init" in bench.device.status()
+        assert bench.device.read_attribute("value").quality == INVALID
+        bench.device.put_property({name: before})
+        bench.device.command_inout("Init")
+        bench.wait_for("ON")
 
 
 class TestEvents:
@@ -253,6 +308,17 @@ class TestOutages:
         assert time.monotonic() - began_s < 0.5
         assert reason(caught.value) == "Bandoneon_LinkDown"
 
+    def test_a_stop_gets_through_before_the_instrument_has_ever_answered(self, bench: BenchServer) -> None:
+        """A server that starts while replies are broken can stop its instrument, and makes it safe at its end."""
+        bench.process.kill()
+        bench.line.fault = "garbage"
+        bench.process = start_bench(bench.database, bench.environment)
+        bench.wait_for("UNKNOWN")
+        bench.device.command_inout("Stop")
+        wait_until(lambda: bench.wire.stops == 1, 5, "the instrument got it")
+        bench.process.stop()
+        assert bench.wire.stops == 2
+
     def test_reset_greets_the_instrument_again(self, bench: BenchServer) -> None:
         """After Reset the identity is asked anew, so a replaced instrument is seen."""
         bench.wire.serial = "B2"
@@ -302,8 +368,22 @@ class TestOutages:
         bench.line.fault = None
         bench.wait_for("ALARM")
         assert "setting was 5 and is 77" in bench.device.status()
+        with pytest.raises(tango.DevFailed, match="does not accept 13"):
+            bench.device.write_attribute("setting", 13)
+        before = bench.device.read_attribute("poll_count").value
+        wait_until(lambda: bench.device.read_attribute("poll_count").value > before + 2, 5, "it is polled")
+        assert bench.state() == "ALARM", "a write that was refused has accepted nothing"
         bench.device.command_inout("AcceptSettings")
         bench.wait_for("ON")
+
+    def test_a_serial_number_is_expected_whole(self, bench: BenchServer) -> None:
+        """A part of the right number is not the right number."""
+        bench.device.put_property({"expected_serial": "A"})
+        bench.device.command_inout("Init")
+        try:
+            bench.wait_for("ALARM")
+        finally:
+            bench.device.delete_property("expected_serial")
 
     def test_another_instrument_is_not_written_to(self, bench: BenchServer) -> None:
         """With `expected_serial` a replaced instrument shows ALARM and refuses writes."""

@@ -11,6 +11,7 @@ import pytest
 import tango
 
 from device_servers.core.wire_server import WireServer
+from device_servers.instruments.ell14.sim import PULSES_PER_REV
 from device_servers.simulators.bench import OpticalBench
 from device_servers.simulators.models import MODELS, build
 from tests.support import TangoDatabase, wait_until
@@ -26,6 +27,9 @@ class Optics:
         self.other = database.device("test/rotator/2")
         self.lines = lines
         self.wires = wires
+        self.database = database
+        self.mounts: Any = None
+        """The process that serves the mounts."""
 
     def wait(self, device: Any, state: str, timeout_s: float = 10.0) -> None:
         """Wait until a device is in a state."""
@@ -57,9 +61,10 @@ def optics(database: TangoDatabase, tmp_path: Any) -> Iterator[Optics]:
     )
     with (
         database.server("Newport1830C", "t", wait_for="test/power/1"),
-        database.server("ElliptecBus", "t", wait_for="test/rotator/2"),
+        database.server("ElliptecBus", "t", wait_for="test/rotator/2") as process,
     ):
         found = Optics(database, lines, wires)
+        found.mounts = process
         for device in (found.power, found.turning, found.other):
             found.wait(device, "ON")
         yield found
@@ -100,6 +105,35 @@ def test_the_power_follows_the_square_of_the_cosine_of_twice_the_angle(optics: O
             10,
             f"the power at {angle} deg is {expected:.3f} of the whole",
         )
+
+
+def test_a_mount_that_turns_when_its_server_starts_can_be_stopped(optics: Optics) -> None:
+    """It is MOVING although it does not tell who it is; Stop ends that, and then it tells."""
+    optics.turning.write_attribute("velocity_pct", 50)
+    optics.turning.write_attribute("position", 350.0)
+    optics.mounts.kill()
+    with optics.database.server("ElliptecBus", "t", wait_for="test/rotator/2"):
+        optics.wait(optics.turning, "MOVING")
+        with pytest.raises(tango.DevFailed, match="not said yet who it is"):
+            optics.turning.command_inout("JogForward")
+        optics.turning.command_inout("Stop")
+        optics.wait(optics.turning, "ON")
+        assert 0 < optics.turning.read_attribute("position").value < 345
+        assert "11400517" in optics.turning.read_attribute("identity").value
+        assert optics.turning.read_attribute("protocol_errors").value == 0
+
+
+def test_a_mount_that_turns_when_its_server_starts_is_made_safe_at_its_end(optics: Optics) -> None:
+    """The server ends before it knows who is there: the mount is stopped all the same."""
+    mount = optics.wires["ell14"].mounts["2"]
+    optics.turning.write_attribute("velocity_pct", 50)
+    optics.turning.write_attribute("position", 350.0)
+    optics.mounts.kill()
+    with optics.database.server("ElliptecBus", "t", wait_for="test/rotator/2") as server:
+        optics.wait(optics.turning, "MOVING")
+        assert server.stop() == 0
+    assert not mount.moving
+    assert 0 < mount.position < 345 * PULSES_PER_REV / 360
 
 
 def test_a_relative_move_over_a_line_that_is_cut_moves_once(optics: Optics) -> None:

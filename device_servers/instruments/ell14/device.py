@@ -7,10 +7,10 @@ from tango import DevState, DispLevel
 from tango.server import command, device_property
 
 from bandoneon.errors import OutOfRange
-from device_servers.core.device import InstrumentDevice, Value
+from device_servers.core.device import Identity, InstrumentDevice, Value
 from device_servers.core.transport import Priority, Probe, Transport
 from device_servers.instruments.ell14 import protocol
-from device_servers.instruments.ell14.driver import Rotator, answers, check_address
+from device_servers.instruments.ell14.driver import Bus, Rotator, check_address
 from device_servers.instruments.ell14.protocol import ADDRESSES, BUS_QUANTITIES, QUANTITIES, Status
 
 FACTORY_ADDRESS = "0"
@@ -33,8 +33,7 @@ _SETTERS: Mapping[str, Callable[[Rotator, Any], None]] = {
 def probe_of(address: str) -> Probe:
     """Return what proves the line: the velocity of one mount, or its being busy; asking it changes nothing."""
     question = protocol.GetVelocity(address)
-    velocity, busy = f"{address}GV".encode(), f"{address}GS09".encode()
-    return Probe(question.encode(), protocol.REPLY, lambda reply: reply.startswith((velocity, busy)))
+    return Probe(question.encode(), protocol.REPLY, question.proves)
 
 
 class ELL14(InstrumentDevice):
@@ -50,19 +49,24 @@ class ELL14(InstrumentDevice):
         return probe_of(check_address(self.address))
 
     def connect(self, transport: Transport) -> Rotator:
-        """Ask the mount who it is."""
+        """Return the mount's verbs."""
         return Rotator(transport, self.address, timeout_s=self.timeout_s)
 
-    def identity_of(self, driver: Rotator) -> str:
-        """Model, serial number and firmware."""
-        info = driver.info
-        return f"Thorlabs ELL{info.model}, serial {info.serial_number}, firmware {info.firmware}, {info.year}"
+    def greet(self, driver: Rotator) -> Identity | None:
+        """Model, serial number and firmware; a turning mount does not tell them."""
+        info = driver.greet()
+        if info is None:
+            return None
+        return Identity(
+            f"Thorlabs ELL{info.model}, serial {info.serial_number}, firmware {info.firmware}, {info.year}",
+            info.serial_number,
+        )
 
     def poll(self, driver: Rotator, due: frozenset[str]) -> Mapping[str, Value]:
         """Read what is due. A turning mount tells nothing but that it is busy."""
         status = driver.status()
         row: dict[str, Value] = {"status_code": status if status is Status.BUSY else driver.fault}
-        if status is Status.BUSY:
+        if status is Status.BUSY or not driver.greeted:
             return row
         if due & {"position", "position_raw"}:
             row["position_raw"] = driver.position_pulses()
@@ -154,19 +158,19 @@ class ElliptecBus(InstrumentDevice):
 
     _found: tuple[str, ...] | None = None
 
-    def connect(self, transport: Transport) -> Transport:
-        """The line is its own driver: mounts prove it."""
-        return transport
+    def connect(self, transport: Transport) -> Bus:
+        """Return the line's verbs."""
+        return Bus(transport, timeout_s=self.timeout_s)
 
-    def identity_of(self, driver: Transport) -> str:
-        """Name the line."""
-        return "Thorlabs Elliptec line"
+    def greet(self, driver: Bus) -> Identity:
+        """Name the line: mounts prove it."""
+        return Identity("Thorlabs Elliptec line")
 
-    def poll(self, driver: Transport, due: frozenset[str]) -> Mapping[str, Value]:
+    def poll(self, driver: Bus, due: frozenset[str]) -> Mapping[str, Value]:
         """Tell whom the last Discover found; nothing is sent."""
         return {} if self._found is None else {"addresses": self._found}
 
-    def write(self, driver: Transport, name: str, value: Any) -> None:
+    def write(self, driver: Bus, name: str, value: Any) -> None:
         """Refuse: the line has no settings."""
         raise OutOfRange(f"{name} of the line cannot be written")
 
@@ -174,12 +178,12 @@ class ElliptecBus(InstrumentDevice):
         """ON while a mount answers."""
         return DevState.ON, "The line works."
 
-    def make_safe(self, driver: Transport) -> None:
+    def make_safe(self, driver: Bus) -> None:
         """Do nothing: each mount is stopped by its own device."""
 
     @command(dtype_out=(str,), doc_out="Addresses of the mounts that answered")
     def Discover(self) -> list[str]:
         """Ask all addresses, 50 ms each; others get the line in between."""
-        found = [address for address in ADDRESSES if self.do(lambda line, address=address: answers(line, address))]
+        found = [address for address in ADDRESSES if self.do(lambda bus, address=address: bus.answers(address))]
         self._found = tuple(found)
         return found

@@ -4,45 +4,81 @@ A motion is sent once, to a mount that has just said it is idle, and never again
 answer comes at its end, unasked for; the transport keeps frames of one address while another is asked.
 """
 
-from typing import Protocol, TypeVar
+import contextlib
 
-from bandoneon.errors import OutOfRange, ProtocolError, ReplyTimeout
-from device_servers.core.transport import Transport, ask
+from bandoneon.errors import LinkDown, OutOfRange, ProtocolError, ReplyTimeout, TransportError
+from device_servers.core.asking import Asking, Message
+from device_servers.core.transport import Accept, Transport
 from device_servers.instruments.ell14 import protocol
 from device_servers.instruments.ell14.protocol import ADDRESSES, QUANTITIES, Frame, Info, Request, Status
-
-ATTEMPTS = 3
-"""How often a query is asked while its answers are garbled. A motion or a setting is sent once."""
 
 SEARCH_TIMEOUT_S = 0.05
 """How long an address is given to answer when mounts are looked for: ten bytes at 9600 baud take 10 ms."""
 
 _LIMITS = {quantity.name: quantity for quantity in QUANTITIES}
 
-T_co = TypeVar("T_co", covariant=True)
+
+class Bus(Asking):
+    """The verbs of the line itself."""
+
+    request_end = b""
+
+    def __init__(self, transport: Transport, *, timeout_s: float = 1.0) -> None:
+        super().__init__(transport, protocol.REPLY, timeout_s=timeout_s)
+
+    def answers(self, address: str) -> bool:
+        """Return whether a mount answers at `address` within `SEARCH_TIMEOUT_S`; what else it says is left alone."""
+        question = protocol.GetVelocity(address)  # reading the status would clear an error nobody has seen
+        self._transport.send(question.encode())
+        try:
+            self._transport.receive(reply=protocol.REPLY, timeout_s=SEARCH_TIMEOUT_S, accept=question.proves)
+        except ReplyTimeout:
+            return False
+        return True
+
+    def _is_mine(self, frame: bytes) -> bool:
+        return False
+
+    def _answers_to(self, request: bytes) -> Accept:
+        return lambda reply: reply[:1] == request[:1]
 
 
-class _Query(Protocol[T_co]):
-    def encode(self) -> bytes: ...
-    def accepts(self, reply: bytes) -> bool: ...
-    def decode(self, reply: bytes) -> T_co: ...
+class Rotator(Bus):
+    """The verbs of the mount at one address. Angles are in degrees; errors are those of `bandoneon.errors`.
 
-
-class Rotator:
-    """The verbs of the mount at one address. Angles are in degrees; errors are those of `bandoneon.errors`."""
+    Until `greet` was answered nothing is known of the mount, and it can only be asked for its status and stopped.
+    """
 
     def __init__(self, transport: Transport, address: str, *, timeout_s: float = 1.0) -> None:
+        super().__init__(transport, timeout_s=timeout_s)
         self.address = check_address(address)
-        self._transport = transport
-        self._timeout_s = timeout_s
         self.fault = Status.OK
         """The last error the mount reported, kept until the next motion: reading an error clears it in the mount."""
-        self.info: Info = self._ask(protocol.GetInfo(self.address))
+        self._info: Info | None = None
+
+    @property
+    def greeted(self) -> bool:
+        """Whether it is known what mount this is."""
+        return self._info is not None
+
+    @property
+    def info(self) -> Info:
+        """What the mount said about itself; raise LinkDown before it did."""
+        if self._info is None:
+            raise LinkDown(f"the mount at address {self.address} has not said yet what it is")
+        return self._info
+
+    def greet(self) -> Info | None:
+        """Ask the mount what it is; return None while it turns, as it does not tell then."""
+        if self.status() is Status.BUSY:
+            return None
+        self._info = self._ask(protocol.GetInfo(self.address))
+        return self._info
 
     def status(self) -> Status:
         """Return what the mount says now: OK, BUSY while it turns, or an error."""
         status = self._ask(protocol.GetStatus(self.address))
-        self._note(status)
+        self._keep(status)
         return status
 
     def position_pulses(self) -> int:
@@ -78,8 +114,10 @@ class Rotator:
         self._start(protocol.Optimize(self.address))
 
     def stop(self) -> None:
-        """Stop. No answer is waited for: real mounts differ in whether and what they answer."""
+        """Stop, also before `greet`. Real mounts differ in whether and what they answer: what comes soon is taken."""
         self._transport.send(protocol.Stop(self.address).encode())
+        with contextlib.suppress(TransportError, ProtocolError):  # it was sent, and that is what counts
+            self._collect(SEARCH_TIMEOUT_S)
 
     def velocity_pct(self) -> int:
         """Return the velocity, percent of the greatest."""
@@ -88,7 +126,7 @@ class Rotator:
     def set_velocity_pct(self, velocity_pct: int) -> None:
         """Set the velocity, percent of the greatest."""
         _LIMITS["velocity_pct"].check(velocity_pct)
-        self._command(protocol.SetVelocity(self.address, velocity_pct))
+        self._tell(protocol.SetVelocity(self.address, velocity_pct))
 
     def jog_step_deg(self) -> float:
         """Return how far one jog turns."""
@@ -97,7 +135,7 @@ class Rotator:
     def set_jog_step_deg(self, step_deg: float) -> None:
         """Set how far one jog turns."""
         _LIMITS["jog_step"].check(step_deg)
-        self._command(protocol.SetJogStep(self.address, self._pulses(step_deg)))
+        self._tell(protocol.SetJogStep(self.address, self._pulses(step_deg)))
 
     def home_offset_deg(self) -> float:
         """Return where home is, from the mount's own mark."""
@@ -106,20 +144,20 @@ class Rotator:
     def set_home_offset_deg(self, offset_deg: float) -> None:
         """Set where the next homing goes, from the mount's own mark."""
         _LIMITS["home_offset"].check(offset_deg)
-        self._command(protocol.SetHomeOffset(self.address, self._pulses(offset_deg)))
+        self._tell(protocol.SetHomeOffset(self.address, self._pulses(offset_deg)))
 
     def save_user_data(self) -> None:
         """Keep the motor's settings over a power cycle."""
-        self._command(protocol.SaveUserData(self.address))
+        self._tell(protocol.SaveUserData(self.address))
 
     def change_address(self, new_address: str) -> None:
         """Give the mount another address, refused when a mount answers there already."""
         check_address(new_address)
         if new_address == self.address:
             return
-        if answers(self._transport, new_address):
+        if self.answers(new_address):
             raise OutOfRange(f"address {new_address} is taken by another mount on this line: choose a free one")
-        self._command(protocol.ChangeAddress(self.address, new_address))
+        self._tell(protocol.ChangeAddress(self.address, new_address))
         self.address = new_address
 
     def _pulses(self, angle_deg: float) -> int:
@@ -131,35 +169,18 @@ class Rotator:
         self.fault = Status.OK
         self._transport.send(motion.encode())
 
-    def _command(self, message: _Query[None]) -> None:
-        ask(self._transport, lambda: self._exchange(message), message.decode)
-
-    def _ask(self, query: _Query[T_co]) -> T_co:
-        return ask(self._transport, lambda: self._exchange(query), query.decode, attempts=ATTEMPTS)
-
-    def _exchange(self, message: _Query[object]) -> bytes:
+    def _exchange(self, message: Message[object]) -> bytes:
         self._collect()
-        return self._transport.exchange(
-            message.encode(), reply=protocol.REPLY, timeout_s=self._timeout_s, accept=message.accepts
-        )
+        return super()._exchange(message)
 
-    def _collect(self) -> None:
-        """Take what the mount said unasked for (the end of a move), so that it answers no later question."""
-        while True:
-            try:
-                reply = self._transport.receive(reply=protocol.REPLY, timeout_s=0.0, accept=self._is_mine)
-            except ReplyTimeout:
-                return
-            try:
-                self._note(Frame.decode(reply).status)
-            except ProtocolError as error:
-                self._transport.protocol_error(error)
-                return
+    def _is_mine(self, frame: bytes) -> bool:
+        return frame[:1] == self.address.encode()
 
-    def _is_mine(self, reply: bytes) -> bool:
-        return reply[:1] == self.address.encode()
+    def _note(self, frame: bytes) -> None:
+        """Keep the error with which a motion ended."""
+        self._keep(Frame.decode(frame).status)
 
-    def _note(self, status: Status | None) -> None:
+    def _keep(self, status: Status | None) -> None:
         if status not in (None, Status.OK, Status.BUSY):
             self.fault = status
 
@@ -169,14 +190,3 @@ def check_address(address: str) -> str:
     if len(address) != 1 or address not in ADDRESSES:
         raise OutOfRange(f"address {address!r} is none: give one of 0 to 9 and A to F")
     return address
-
-
-def answers(transport: Transport, address: str) -> bool:
-    """Return whether a mount answers at `address` within `SEARCH_TIMEOUT_S`."""
-    question = protocol.GetVelocity(address)  # reading the status would clear an error nobody has seen
-    transport.send(question.encode())
-    try:
-        transport.receive(reply=protocol.REPLY, timeout_s=SEARCH_TIMEOUT_S, accept=question.accepts)
-    except ReplyTimeout:
-        return False
-    return True

@@ -16,8 +16,8 @@ from bandoneon.errors import InstrumentFault, InterlockRefused, OutOfRange, Prot
 from bandoneon.quantity import Quantity
 from device_servers.core.framing import line
 
-REPLY = line(b"\r\n")
-"""How long a reply is: up to its CR LF."""
+REPLY = line(b"\n")
+"""How long a reply is: up to the LF of its CR LF, so that one with a garbled CR still ends."""
 
 ADDRESSES = "0123456789ABCDEF"
 VELOCITY_LOW_PCT, VELOCITY_HIGH_PCT = 50, 100
@@ -103,6 +103,9 @@ def _from_signed(text: str) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
+_FRAME = re.compile(rb"([0-9A-F])([A-Z][A-Z0-9])([0-9A-F]*)\r?\n?")
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One reply: who sent it, its two letters, its data."""
@@ -114,7 +117,7 @@ class Frame:
     @classmethod
     def decode(cls, reply: bytes, sent: bytes = b"") -> "Frame":
         """Return the frame in `reply`; raise ProtocolError when it is none."""
-        found = re.fullmatch(rb"([0-9A-F])([A-Z][A-Z0-9])([0-9A-F]*)\r?\n?", reply)
+        found = _FRAME.fullmatch(reply)
         if not found:
             raise ProtocolError(sent, reply, "is not a frame")
         return cls(*(part.decode("ascii") for part in found.groups()))
@@ -145,7 +148,10 @@ class Request:
         return self.address.encode() + self.letters.encode() + self._data()
 
     def accepts(self, reply: bytes) -> bool:
-        """Whether `reply` may be the answer: same address, and the expected letters or a status."""
+        """Whether `reply` may be the answer: from this mount, with the expected letters or a status; or no frame."""
+        return not _FRAME.fullmatch(reply) or self._answered_by(reply)
+
+    def _answered_by(self, reply: bytes) -> bool:
         return reply[:1] == self.address.encode() and reply[1:3] in (self.answer.encode(), b"GS")
 
     def _payload(self, reply: bytes) -> str:
@@ -265,6 +271,11 @@ class GetVelocity(Request):
         """Return the percentage."""
         return int(self._payload(reply), 16)
 
+    def proves(self, reply: bytes) -> bool:
+        """Whether `reply` can come from this mount only, and only now: its velocity, or that it is busy."""
+        address = self.address.encode()
+        return reply.startswith((address + b"GV", address + b"GS09"))
+
 
 @dataclass(frozen=True, slots=True)
 class _Set(Request):
@@ -330,8 +341,8 @@ class ChangeAddress(_Set):
     def _data(self) -> bytes:
         return self.new_address.encode()
 
-    def accepts(self, reply: bytes) -> bool:
-        """Whether `reply` may be the answer: a status from the new address, or a refusal from the old."""
+    def _answered_by(self, reply: bytes) -> bool:
+        """A status from the new address, or a refusal from the old."""
         return reply[:1] in (self.new_address.encode(), self.address.encode()) and reply[1:3] == b"GS"
 
     def decode(self, reply: bytes) -> None:

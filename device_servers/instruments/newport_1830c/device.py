@@ -8,7 +8,7 @@ from tango import DevState
 from tango.server import command
 
 from bandoneon.errors import ProtocolError
-from device_servers.core.device import InstrumentDevice, Value
+from device_servers.core.device import Identity, InstrumentDevice, Value
 from device_servers.core.transport import Probe, Transport
 from device_servers.instruments.newport_1830c import protocol
 from device_servers.instruments.newport_1830c.driver import Newport1830C as Driver
@@ -58,12 +58,13 @@ class Newport1830C(InstrumentDevice):
     probe = Probe(protocol.GetWavelength().encode(), protocol.REPLY, _is_wavelength)
 
     def connect(self, transport: Transport) -> Driver:
-        """Take the meter over as it is; it is put into watts by the first reading."""
+        """Return the meter's verbs."""
         return Driver(transport, timeout_s=self.timeout_s)
 
-    def identity_of(self, driver: Driver) -> str:
-        """Name the model: the meter has no identification query."""
-        return "Newport 1830-C"
+    def greet(self, driver: Driver) -> Identity:
+        """Switch its echo off; it has no identification query. The first reading puts it into watts."""
+        driver.greet()
+        return Identity("Newport 1830-C")
 
     def poll(self, driver: Driver, due: frozenset[str]) -> Mapping[str, Value]:
         """Read what is due; what cannot be read now is left out."""

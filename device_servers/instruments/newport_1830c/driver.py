@@ -4,38 +4,39 @@ The meter answers no set command, and a refused one is silence; so every set goe
 for the status byte. A query whose answer is garbled is asked again, a set never is.
 """
 
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from bandoneon.errors import InstrumentFault, OutOfRange
-from device_servers.core.transport import Transport, ask
+from device_servers.core.asking import Asking, ask
+from device_servers.core.transport import Transport
 from device_servers.instruments.newport_1830c import protocol
 from device_servers.instruments.newport_1830c.protocol import QUANTITIES, Filter, Status, Switch, Units
 
-ATTEMPTS = 3
-"""How often a query is asked while its answers are garbled: about one in 500 is, on real meters."""
-
 _LIMITS = {quantity.name: quantity for quantity in QUANTITIES}
-
-T_co = TypeVar("T_co", covariant=True)
-
-
-class _Query(Protocol[T_co]):
-    def encode(self) -> bytes: ...
-    def decode(self, reply: bytes) -> T_co: ...
 
 
 class _Command(Protocol):
     def encode(self) -> bytes: ...
 
 
-class Newport1830C:
+class Newport1830C(Asking):
     """The verbs of one meter. Numbers are in the quantities' units; errors are those of `bandoneon.errors`."""
 
     def __init__(self, transport: Transport, *, timeout_s: float = 1.0) -> None:
-        self._transport = transport
-        self._timeout_s = timeout_s
+        super().__init__(transport, protocol.REPLY, timeout_s=timeout_s)
         self.auto_range: bool | None = None
         """What was last set through this driver; None until then, as the meter cannot be asked."""
+
+    def greet(self) -> None:
+        """Switch the meter's echo off, which somebody may have left on: every answer would be behind its question.
+
+        With echo on this very command still comes back; the question behind it does not.
+        """
+        echo = protocol.GetSwitch(Switch.ECHO)
+        request = protocol.SetSwitch(Switch.ECHO, on=False).encode() + echo.encode()
+        self._transport.exchange(
+            request, reply=protocol.REPLY, timeout_s=self._timeout_s, accept=lambda reply: reply.strip() == b"0"
+        )
 
     def power_w(self) -> float | None:
         """Return the latest reading; None when it was not in watts, which is then put right."""
@@ -102,19 +103,16 @@ class Newport1830C:
         """Clear the status byte."""
         self._transport.send(protocol.ClearStatus().encode())
 
-    def _ask(self, query: _Query[T_co]) -> T_co:
-        return ask(self._transport, lambda: self._exchange(query.encode()), query.decode, attempts=ATTEMPTS)
-
     def _set(self, command: _Command) -> None:
         """Clear the status, set, ask for the status in one write, so that a refusal is this command's own."""
         status_query = protocol.GetStatus()
         request = protocol.ClearStatus().encode() + command.encode() + status_query.encode()
-        status = ask(self._transport, lambda: self._exchange(request), status_query.decode)
+        status = ask(self._transport, lambda: self._send_all(request), status_query.decode)
         sent = command.encode().decode("ascii").strip()
         if Status.PARAMETER_ERROR in status:
             raise OutOfRange(f"the meter does not accept the value in {sent}")
         if Status.COMMAND_ERROR in status:
             raise InstrumentFault(Status.COMMAND_ERROR, f"the meter does not know the command {sent}")
 
-    def _exchange(self, request: bytes) -> bytes:
+    def _send_all(self, request: bytes) -> bytes:
         return self._transport.exchange(request, reply=protocol.REPLY, timeout_s=self._timeout_s)

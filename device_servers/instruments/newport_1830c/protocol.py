@@ -115,6 +115,10 @@ class _Query:
 
     letter: ClassVar[str]
 
+    @property
+    def accepts(self) -> None:
+        """What comes next is the answer: the meter never speaks unasked."""
+
     def encode(self) -> bytes:
         """Return the query's bytes."""
         return f"{self.letter}?\n".encode()
