@@ -2,8 +2,12 @@
 
 import pytest
 
+from bandoneon.errors import InterlockRefused, ProtocolError
+from device_servers.instruments.ell14.driver import Bus, Rotator
+from device_servers.instruments.ell14.protocol import Status
 from device_servers.instruments.ell14.sim import LOADED_SPEED_DEG_S, OPTIMIZE_S, PULSES_PER_REV, Wire, build
 from device_servers.simulators.bench import OpticalBench
+from tests.scripted import scripted
 
 TICK_S = 0.01
 
@@ -230,3 +234,72 @@ class TestMotion:
         wire(b"2ma00002300")
         run(wire, 1.0)
         assert bench.half_wave_plate_deg == pytest.approx(22.5, abs=0.01)
+
+
+INFO = {b"2gs": [b"2GS00\r\n"], b"2in": [b"2IN0E1140051720181701016800023000\r\n"]}
+
+
+class TestDriver:
+    def test_a_garbled_answer_to_a_query_is_counted_and_asked_for_again(self) -> None:
+        """Nonsense does not cost the connection."""
+        with scripted({b"2gv": [b"q!x,\x7fz~\n", b"2GV3\r\n", b"2GV3C\r\n"]}) as (line, sent):
+            assert Rotator(line, "2", timeout_s=0.2).velocity_pct() == 60
+            assert sent == [b"2gv"] * 3
+            assert (line.stats.protocol_errors, line.stats.timeouts) == (2, 0)
+
+    def test_a_garbled_answer_to_a_setting_is_an_error_and_nothing_is_sent_again(self) -> None:
+        """A setting is sent once."""
+        with scripted({b"2sv3C": [b"nonsense\r\n"]}) as (line, sent):
+            with pytest.raises(ProtocolError):
+                Rotator(line, "2", timeout_s=0.2).set_velocity_pct(60)
+            assert sent == [b"2sv3C"]
+
+    def test_a_motion_is_sent_once_and_to_a_mount_that_is_idle(self) -> None:
+        """A mount that turns refuses, and nothing is sent to it; an idle one gets the motion once."""
+        with scripted({**INFO, b"2gs": [b"2GS00\r\n", b"2GS09\r\n", b"2GS00\r\n"]}) as (line, sent):
+            driver = Rotator(line, "2", timeout_s=0.2)
+            driver.greet()
+            with pytest.raises(InterlockRefused):
+                driver.move_absolute(45.0)
+            driver.move_absolute(45.0)
+            assert sent.count(b"2ma00004600") == 1
+
+    @pytest.mark.parametrize(("final", "fault"), [(b"2PO00004600\r\n", Status.OK), (b"2GS02\r\n", Status(2))])
+    def test_the_final_frame_of_a_move_answers_no_later_question(self, final: bytes, fault: Status) -> None:
+        """It comes unasked, here behind another mount's: the next position is the answer to its own question."""
+        answers = {b"2ma00004600": [b"3PO00000001\r\n" + final], b"2gp": [b"2PO00004601\r\n"]}
+        with scripted({**INFO, **answers}) as (line, _):
+            driver = Rotator(line, "2", timeout_s=0.2)
+            driver.greet()
+            driver.move_absolute(45.0)
+            assert driver.status() is Status.OK
+            assert driver.position_pulses() == 0x4601
+            assert driver.fault is fault
+
+    def test_a_turning_mount_can_be_stopped_before_it_has_said_what_it_is(self) -> None:
+        """It tells nothing while it turns; Stop takes what comes of it, so that it answers no later question."""
+        with scripted({b"2gs": [b"2GS09\r\n", b"2GS00\r\n"], b"2st": [b"2GS00\r\n2PO00000010\r\n"]}) as (line, sent):
+            driver = Rotator(line, "2", timeout_s=0.2)
+            assert driver.greet() is None
+            driver.stop()
+            assert driver.status() is Status.OK
+            assert sent == [b"2gs", b"2st", b"2gs"]
+            assert line.stats.protocol_errors == 0
+
+    def test_looking_for_mounts_leaves_what_they_say_unasked_alone(self) -> None:
+        """The end of a failed move is the mount's own to learn of, not the search's."""
+        with scripted({b"2gv": [b"2GS02\r\n2GV3C\r\n"], b"2gs": [b"2GS00\r\n"]}) as (line, _):
+            driver = Rotator(line, "2", timeout_s=0.2)
+            assert Bus(line).answers("2")
+            assert not Bus(line).answers("3")
+            driver.status()
+            assert driver.fault is Status.MECHANICAL_TIMEOUT
+
+    def test_an_engineer_types_what_the_mount_gets(self) -> None:
+        """Nothing is added to a request, and one without an answer returns nothing and costs no connection."""
+        with scripted({b"2gv": [b"2GV3C\r\n"]}) as (line, sent):
+            driver = Rotator(line, "2", timeout_s=0.1)
+            assert driver.exchange_text("2gv") == "2GV3C"
+            assert driver.exchange_text("2mr00000010") == ""
+            assert sent == [b"2gv", b"2mr00000010"]
+            assert line.connected

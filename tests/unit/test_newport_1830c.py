@@ -5,8 +5,17 @@ import re
 
 import pytest
 
+from bandoneon.errors import ProtocolError
+from device_servers.core.links import serve_loop
+from device_servers.core.transport import Probe, open_transport
+from device_servers.instruments.newport_1830c import protocol
+from device_servers.instruments.newport_1830c.driver import Newport1830C
+from device_servers.instruments.newport_1830c.protocol import Filter
 from device_servers.instruments.newport_1830c.sim import CALIBRATION_S, Model, Wire, build
 from device_servers.simulators.bench import OpticalBench
+from tests.scripted import scripted
+
+PROBE = Probe(b"W?\n", protocol.REPLY, lambda reply: reply == b"0800\n")
 
 
 def settled(bench: OpticalBench | None = None, *, seed: int = 0) -> Wire:
@@ -243,3 +252,45 @@ def test_faults_of_the_meter_itself_can_be_switched() -> None:
     assert int(ask(wire, "Q?")) & (4 | 32) == 32
     wire.fault = None
     assert int(ask(wire, "Q?")) & (4 | 32) == 0
+
+
+class TestDriver:
+    def test_a_garbled_answer_to_a_query_is_asked_for_again(self) -> None:
+        """Two bad answers are counted, the third is taken; nothing else is sent."""
+        with scripted({b"W?\n": [b"08?0\n", b"\n", b"0800\n"]}) as (line, sent):
+            assert Newport1830C(line, timeout_s=0.2).wavelength_nm() == 800
+            assert sent == [b"W?\n"] * 3
+            assert line.stats.protocol_errors == 2
+
+    def test_a_garbled_answer_to_a_set_is_an_error_and_nothing_is_sent_again(self) -> None:
+        """Whether the meter took it is not known: the next reading tells."""
+        with scripted({b"C\nF3\nQ?\n": [b"?\n"]}) as (line, sent):
+            with pytest.raises(ProtocolError):
+                Newport1830C(line, timeout_s=0.2).set_filter(Filter.FAST)
+            assert sent == [b"C\nF3\nQ?\n"]
+
+    def test_a_reading_in_other_units_is_none_and_watts_are_restored(self) -> None:
+        """Somebody chose dBm: -15.24 is not taken for watts, and the next reading is in watts."""
+        answers = {b"D?\n": [b"-15.24\n", b"+.75E-9\n"], b"U?\n": [b"3\n", b"1\n"], b"C\nU1\nQ?\n": [b"0\n"]}
+        with scripted(answers) as (line, sent):
+            driver = Newport1830C(line, timeout_s=0.2)
+            assert driver.power_w() is None
+            assert driver.power_w() == 0.75e-9
+            assert sent.count(b"C\nU1\nQ?\n") == 1
+
+    @pytest.mark.parametrize("echo", [True, False])
+    def test_a_greeting_ends_an_echo_that_was_left_on(self, *, echo: bool) -> None:
+        """With echo on every answer is behind its question; after the greeting answers come alone."""
+        wire = settled()
+        wire(b"E%d\n" % echo)
+        serve_loop("echo", wire)
+        line = open_transport("loop://echo", probe=PROBE)
+        line.reconnect()
+        driver = Newport1830C(line, timeout_s=0.2)
+        driver.greet()
+        assert driver.wavelength_nm() == 800
+        assert driver.exchange_text("F1") == ""
+        assert driver.exchange_text("F?") == "1"
+        assert (line.stats.protocol_errors, line.stats.timeouts) == (0, 0)
+        line.close()
+        serve_loop("echo", None)
