@@ -180,9 +180,11 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
             try:
                 driver, loop = self._need_driver(priority)
                 with self._turn(loop.line, priority):
-                    if priority is not Priority.STOP:
+                    if priority is Priority.STOP:
+                        result = _urgently(loop.line, verb, driver)
+                    else:
                         self._refuse_now()
-                    result = verb(driver)
+                        result = verb(driver)
             except BandoneonError as error:
                 raise failed(error, self.get_name()) from error
             loop.hasten(self.get_name())
@@ -344,7 +346,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         """Make the instrument safe, also over a line that is broken; raise when nothing could be sent."""
         if self._driver is not None and self._loop is not None:
             with self._loop.line.turn(Priority.STOP):
-                self.make_safe(self._driver)
+                _urgently(self._loop.line, self.make_safe, self._driver)
 
     @command
     def AcceptSettings(self) -> None:
@@ -386,3 +388,14 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
             return reply
 
         return self.do(verb)
+
+
+def _urgently(line: Line, verb: Callable[[Any], Any], driver: Any) -> Any:
+    """Do a Stop; when the link turns out to be dead, once more over one that is opened for it."""
+    connected = line.connected
+    try:
+        return verb(driver)
+    except LinkDown:
+        if not connected:
+            raise
+        return verb(driver)

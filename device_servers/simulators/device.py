@@ -14,7 +14,7 @@ from tango import AttrWriteType, DevState
 from tango.server import Device, attribute, device_property
 
 from device_servers.core.wire_server import FAULTS, WireServer
-from device_servers.simulators.bench import OpticalBench
+from device_servers.optical_bench import OpticalBench
 from device_servers.simulators.models import MODELS, build
 
 Fault: Any = IntEnum("Fault", ["NONE", *(name.upper() for name in FAULTS)], start=0)

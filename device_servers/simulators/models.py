@@ -7,7 +7,7 @@ from pathlib import Path
 from device_servers.core.wire_server import FAULTS, Wire, WireServer
 from device_servers.instruments.ell14 import sim as ell14
 from device_servers.instruments.newport_1830c import sim as newport_1830c
-from device_servers.simulators.bench import OpticalBench
+from device_servers.optical_bench import OpticalBench
 
 
 @dataclass(frozen=True, slots=True)

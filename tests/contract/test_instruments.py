@@ -22,8 +22,8 @@ import bandoneon.errors
 from bandoneon.errors import BandoneonError
 from bandoneon.quantity import Quantity
 from device_servers.core.transport import Line, Probe, open_transport
+from device_servers.optical_bench import OpticalBench
 from device_servers.registry import SERVERS
-from device_servers.simulators.bench import OpticalBench
 from device_servers.simulators.models import MODELS, serve
 from tests.support import REPOSITORY, wait_until
 

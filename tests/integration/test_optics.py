@@ -12,7 +12,7 @@ import tango
 
 from device_servers.core.wire_server import WireServer
 from device_servers.instruments.ell14.sim import PULSES_PER_REV
-from device_servers.simulators.bench import OpticalBench
+from device_servers.optical_bench import OpticalBench
 from device_servers.simulators.models import MODELS, build
 from tests.support import TangoDatabase, wait_until
 

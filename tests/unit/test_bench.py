@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from device_servers.simulators.bench import EXTINCTION, OpticalBench
+from device_servers.optical_bench import EXTINCTION, OpticalBench
 
 
 def test_power_follows_cosine_squared_of_twice_the_angle() -> None:

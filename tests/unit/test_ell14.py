@@ -6,7 +6,7 @@ from bandoneon.errors import InterlockRefused, ProtocolError
 from device_servers.instruments.ell14.driver import Bus, Rotator
 from device_servers.instruments.ell14.protocol import Status
 from device_servers.instruments.ell14.sim import LOADED_SPEED_DEG_S, OPTIMIZE_S, PULSES_PER_REV, Wire, build
-from device_servers.simulators.bench import OpticalBench
+from device_servers.optical_bench import OpticalBench
 from tests.scripted import scripted
 
 TICK_S = 0.01
@@ -234,6 +234,13 @@ class TestMotion:
         wire(b"2ma00002300")
         run(wire, 1.0)
         assert bench.half_wave_plate_deg == pytest.approx(22.5, abs=0.01)
+
+
+def test_a_new_mount_and_the_bench_agree() -> None:
+    """A simulator that is made anew on a bench that has been in use starts where it says it is."""
+    bench = OpticalBench(half_wave_plate_deg=45.0)
+    assert position(line(bench=bench)) == 0
+    assert bench.half_wave_plate_deg == 0.0
 
 
 INFO = {b"2gs": [b"2GS00\r\n"], b"2in": [b"2IN0E1140051720181701016800023000\r\n"]}

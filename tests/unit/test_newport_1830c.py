@@ -12,7 +12,7 @@ from device_servers.instruments.newport_1830c import protocol
 from device_servers.instruments.newport_1830c.driver import Newport1830C
 from device_servers.instruments.newport_1830c.protocol import Filter
 from device_servers.instruments.newport_1830c.sim import CALIBRATION_S, Model, Wire, build
-from device_servers.simulators.bench import OpticalBench
+from device_servers.optical_bench import OpticalBench
 from tests.scripted import scripted
 
 PROBE = Probe(b"W?\n", protocol.REPLY, lambda reply: reply == b"0800\n")

@@ -6,7 +6,7 @@ Written from the manual alone, without the protocol's decoders: it has to be abl
 import random
 from collections.abc import Callable
 
-from device_servers.simulators.bench import OpticalBench
+from device_servers.optical_bench import OpticalBench
 
 SETUPS = ("default", "factory")
 """`default`: mounts 2 and 3, loaded with optics, which `st` stops anywhere. `factory`: one mount as delivered, at
@@ -51,6 +51,7 @@ class Model:
         self._endless = 0
         self._optimizing_s = 0.0
         self._homing = False
+        on_turn(0.0)
 
     @property
     def moving(self) -> bool:

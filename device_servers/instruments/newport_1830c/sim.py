@@ -8,7 +8,7 @@ import math
 import random
 from collections import deque
 
-from device_servers.simulators.bench import OpticalBench
+from device_servers.optical_bench import OpticalBench
 
 SETUPS = ("default", "flaky")
 """`flaky` garbles about one reading in 500, as real meters do."""
