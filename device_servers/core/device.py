@@ -30,7 +30,7 @@ from device_servers.core.attributes import InstrumentMeta, as_tango
 from device_servers.core.polling import PollLoop, join, leave, loop_for, periods_s, start_loops
 from device_servers.core.publishing import Publisher
 from device_servers.core.states import Latch, Settings, Shown, Value, as_sentence, shown_after
-from device_servers.core.transport import Line, Priority, Probe, Transport
+from device_servers.core.transport import Line, Priority, Probe
 
 __all__ = ["Identity", "InstrumentDevice", "Value"]
 
@@ -78,7 +78,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         dtype=bool, default_value=False, doc="Whether the command Exchange may be used."
     )
 
-    def connect(self, transport: Transport) -> Any:
+    def connect(self, transport: Line) -> Any:
         """Return a driver of the instrument at the other end; nothing is sent yet, so that Stop is always possible."""
         raise NotImplementedError
 

@@ -30,19 +30,51 @@ class Optics:
         self.database = database
         self.mounts: Any = None
         """The process that serves the mounts."""
+        self.end: Any = None
+        """Their end of the line, which can be cut."""
 
     def wait(self, device: Any, state: str, timeout_s: float = 10.0) -> None:
         """Wait until a device is in a state."""
         wait_until(lambda: str(device.state()) == state, timeout_s, f"{device.dev_name()} is {state}")
 
 
+class Cuttable:
+    """A wire that can break in the middle of a relative move: so many bytes of it arrive, and nothing after."""
+
+    def __init__(self, wire: Any) -> None:
+        self.wire = wire
+        self.bytes_left: int | None = None
+        self.cut = threading.Event()
+
+    @property
+    def fault(self) -> str | None:
+        return self.wire.fault
+
+    @fault.setter
+    def fault(self, fault: str | None) -> None:
+        self.wire.fault = fault
+
+    def advance(self, dt_s: float) -> bytes:
+        return self.wire.advance(dt_s)
+
+    def __call__(self, data: bytes) -> bytes:
+        if self.cut.is_set():
+            return b""
+        begin = data.find(b"mr") - 1
+        if self.bytes_left is not None and begin >= 0:
+            self.cut.set()
+            return self.wire(data[: begin + self.bytes_left])
+        return self.wire(data)
+
+
 @pytest.fixture
 def optics(database: TangoDatabase, tmp_path: Any) -> Iterator[Optics]:
     """A power meter and two rotators behind one line, connected."""
-    bench, lines, wires = OpticalBench(noise=0.0, drift=0.0), {}, {}
+    bench, lines, wires, ends = OpticalBench(noise=0.0, drift=0.0), {}, {}, {}
     for model in MODELS:
         wires[model] = build(model, bench)
-        lines[model] = WireServer(wires[model], pty=tmp_path / model, baud=MODELS[model].baud)
+        ends[model] = Cuttable(wires[model])
+        lines[model] = WireServer(ends[model], pty=tmp_path / model, baud=MODELS[model].baud)
         lines[model].start()
     meter, mounts = lines["newport_1830c"].address, lines["ell14"].address
     database.register(
@@ -65,6 +97,7 @@ def optics(database: TangoDatabase, tmp_path: Any) -> Iterator[Optics]:
     ):
         found = Optics(database, lines, wires)
         found.mounts = process
+        found.end = ends["ell14"]
         for device in (found.power, found.turning, found.other):
             found.wait(device, "ON")
         yield found
@@ -136,20 +169,32 @@ def test_a_mount_that_turns_when_its_server_starts_is_made_safe_at_its_end(optic
     assert 0 < mount.position < 345 * PULSES_PER_REV / 360
 
 
-def test_a_relative_move_over_a_line_that_is_cut_moves_once(optics: Optics) -> None:
-    """The cable is pulled in the middle of the command; when it is back the mount has moved once, or not at all."""
-    for _ in range(3):
-        optics.wait(optics.turning, "ON")
-        before = optics.turning.read_attribute("position").value
+def test_a_relative_move_cut_in_the_middle_of_its_bytes_is_never_sent_again(optics: Optics) -> None:
+    """The mount moves once when all eleven bytes arrived, else not at all, whatever is sent when the line is back."""
+    mount = optics.wires["ell14"].mounts["2"]
+    moves: list[int] = []
+    move_by = mount.move_by
+
+    def count(distance: int) -> None:
+        moves.append(distance)
+        move_by(distance)
+
+    mount.move_by = count
+    for arrived in (1, 3, 10, 11):
+        optics.wait(optics.turning, "ON", 15)
+        moves.clear()
+        optics.end.bytes_left = arrived
         optics.turning.command_inout("MoveRelative", 10.0)
+        assert optics.end.cut.wait(5)
         optics.lines["ell14"].fault = "unplugged"
         optics.wait(optics.turning, "UNKNOWN")
         with pytest.raises(tango.DevFailed):
             optics.turning.command_inout("MoveRelative", 20.0)
+        optics.end.bytes_left = None
+        optics.end.cut.clear()
         optics.lines["ell14"].fault = None
-        optics.wait(optics.turning, "ON")
-        after = optics.turning.read_attribute("position").value
-        assert round(after - before, 1) in (0.0, 10.0)
+        optics.wait(optics.turning, "ON", 15)
+        assert len(moves) == (arrived == 11)
 
 
 def test_an_identical_relative_move_within_a_second_is_refused(optics: Optics) -> None:
@@ -167,17 +212,21 @@ def test_after_any_fault_of_the_line_every_value_is_right(optics: Optics, fault:
     optics.turning.write_attribute("position", 45.0)
     optics.wait(optics.turning, "ON")
     wavelength = optics.power.read_attribute("wavelength").value
-    for line in optics.lines.values():
-        line.fault = fault
-    optics.wait(optics.turning, "UNKNOWN")
-    optics.wait(optics.power, "UNKNOWN")
-    for _ in range(50):
-        for device, name, truth in ((optics.turning, "position", 45.0), (optics.power, "wavelength", wavelength)):
-            reading = device.read_attribute(name)
-            if reading.quality == tango.AttrQuality.ATTR_VALID:
-                assert reading.value == pytest.approx(truth, abs=0.01)
-    for line in optics.lines.values():
-        line.fault = None
+    watched = ((optics.turning, "position", 45.0), (optics.power, "wavelength", wavelength))
+
+    def right_or_invalid() -> list[bool]:
+        readings = [(device.read_attribute(name), truth) for device, name, truth in watched]
+        known = [(reading, truth) for reading, truth in readings if reading.quality == tango.AttrQuality.ATTR_VALID]
+        for reading, truth in known:
+            assert reading.value == pytest.approx(truth, abs=0.01)
+        return [str(device.state()) == "UNKNOWN" for device, _, _ in watched]
+
+    for broken in (True, False):
+        for line in optics.lines.values():
+            line.fault = fault if broken else None
+        deadline_s = time.monotonic() + 15
+        while right_or_invalid() != [broken, broken]:
+            assert time.monotonic() < deadline_s, f"broken: {broken}"
     optics.wait(optics.turning, "ON")
     wait_until(lambda: str(optics.power.state()) in ("ON", "RUNNING"), 10, "the meter is back")
     assert optics.turning.read_attribute("position").value == pytest.approx(45.0, abs=0.01)
@@ -292,6 +341,35 @@ def test_discover_finds_the_mounts(optics: Optics) -> None:
     assert list(optics.bus.command_inout("Discover")) == ["2", "3"]
     assert time.monotonic() - began_s < 1.5
     wait_until(lambda: tuple(optics.bus.read_attribute("addresses").value) == ("2", "3"), 5, "they are shown")
+
+
+def test_a_bus_without_any_known_mount_finds_those_there_are(database: TangoDatabase, tmp_path: Any) -> None:
+    """No device of a mount, and no mount at address 0: every address proves the line."""
+    line = WireServer(build("ell14", OpticalBench()), pty=tmp_path / "alone")
+    line.start()
+    try:
+        database.register(
+            "ElliptecBus/alone",
+            {"test/elliptec/alone": "ElliptecBus"},
+            {"test/elliptec/alone": {"connection": line.address}},
+        )
+        with database.server("ElliptecBus", "alone", wait_for="test/elliptec/alone"):
+            bus = database.device("test/elliptec/alone")
+            wait_until(lambda: str(bus.state()) == "ON", 10, "the line works")
+            assert list(bus.command_inout("Discover")) == ["2", "3"]
+    finally:
+        line.stop()
+
+
+def test_garbage_between_mounts_is_counted_and_costs_no_connection(optics: Optics) -> None:
+    """Nonsense is counted as such; when it ends the next poll is good."""
+    optics.lines["ell14"].fault = "garbage"
+    optics.wait(optics.turning, "UNKNOWN")
+    assert optics.turning.read_attribute("protocol_errors").value >= 3
+    optics.lines["ell14"].fault = None
+    optics.wait(optics.turning, "ON")
+    assert optics.turning.read_attribute("position").quality == tango.AttrQuality.ATTR_VALID
+    assert optics.turning.read_attribute("reconnects").value == 0
 
 
 def test_the_meter_holds_zeroes_and_filters(optics: Optics) -> None:

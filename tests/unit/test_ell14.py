@@ -285,12 +285,12 @@ class TestDriver:
 
     def test_a_turning_mount_can_be_stopped_before_it_has_said_what_it_is(self) -> None:
         """It tells nothing while it turns; Stop takes what comes of it, so that it answers no later question."""
-        with scripted({b"2gs": [b"2GS09\r\n", b"2GS00\r\n"], b"2st": [b"2GS00\r\n2PO00000010\r\n"]}) as (line, sent):
+        with scripted({b"2gs": [b"2GS09\r\n", b"2GS00\r\n"], b"\r2st": [b"2GS00\r\n2PO00000010\r\n"]}) as (line, sent):
             driver = Rotator(line, "2", timeout_s=0.2)
             assert driver.greet() is None
             driver.stop()
             assert driver.status() is Status.OK
-            assert sent == [b"2gs", b"2st", b"2gs"]
+            assert sent == [b"2gs", b"\r2st", b"2gs"]
             assert line.stats.protocol_errors == 0
 
     def test_looking_for_mounts_leaves_what_they_say_unasked_alone(self) -> None:

@@ -8,12 +8,13 @@ from tango.server import command, device_property
 
 from bandoneon.errors import OutOfRange
 from device_servers.core.device import Identity, InstrumentDevice, Value
-from device_servers.core.transport import Priority, Probe, Transport
+from device_servers.core.transport import Line, Priority, Probe, Transport
 from device_servers.instruments.ell14 import protocol
 from device_servers.instruments.ell14.driver import Bus, Rotator, check_address
 from device_servers.instruments.ell14.protocol import ADDRESSES, BUS_QUANTITIES, QUANTITIES, Status
 
-FACTORY_ADDRESS = "0"
+PROBE_TIMEOUT_S = 0.2
+"""How long each of the addresses is given to prove a line of which no mount is known."""
 
 _GETTERS: Mapping[str, Callable[[Rotator], Value]] = {
     "velocity_pct": Rotator.velocity_pct,
@@ -30,10 +31,10 @@ _SETTERS: Mapping[str, Callable[[Rotator, Any], None]] = {
 }
 
 
-def probe_of(address: str) -> Probe:
+def probe_of(address: str, timeout_s: float = 0.5) -> Probe:
     """Return what proves the line: the velocity of one mount, or its being busy; asking it changes nothing."""
     question = protocol.GetVelocity(address)
-    return Probe(question.encode(), protocol.REPLY, question.proves)
+    return Probe(protocol.FORGET + question.encode(), protocol.REPLY, question.proves, timeout_s)
 
 
 class ELL14(InstrumentDevice):
@@ -154,12 +155,14 @@ class ElliptecBus(InstrumentDevice):
     """The line of Elliptec mounts itself: whether it works, and who is on it."""
 
     quantities = BUS_QUANTITIES
-    probe = probe_of(FACTORY_ADDRESS)
+    probe = probe_of(ADDRESSES[0], PROBE_TIMEOUT_S)
 
     _found: tuple[str, ...] | None = None
 
-    def connect(self, transport: Transport) -> Bus:
-        """Return the line's verbs."""
+    def connect(self, transport: Line) -> Bus:
+        """Return the line's verbs. Whatever mount is on the line proves it, so that Discover works on any."""
+        for address in ADDRESSES:
+            transport.add_probe(probe_of(address, PROBE_TIMEOUT_S))
         return Bus(transport, timeout_s=self.timeout_s)
 
     def greet(self, driver: Bus) -> Identity:

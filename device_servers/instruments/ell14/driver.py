@@ -115,7 +115,7 @@ class Rotator(Bus):
 
     def stop(self) -> None:
         """Stop, also before `greet`. Real mounts differ in whether and what they answer: what comes soon is taken."""
-        self._transport.send(protocol.Stop(self.address).encode())
+        self._transport.send(protocol.FORGET + protocol.Stop(self.address).encode())
         with contextlib.suppress(TransportError, ProtocolError):  # it was sent, and that is what counts
             self._collect(SEARCH_TIMEOUT_S)
 

@@ -19,6 +19,10 @@ from device_servers.core.framing import line
 REPLY = line(b"\n")
 """How long a reply is: up to the LF of its CR LF, so that one with a garbled CR still ends."""
 
+FORGET = b"\r"
+"""Between requests a CR means nothing; behind half of one it makes the mounts forget it. Whatever is sent first over a
+line that was cut begins with it: otherwise its first digit could complete a motion that was cut short."""
+
 ADDRESSES = "0123456789ABCDEF"
 VELOCITY_LOW_PCT, VELOCITY_HIGH_PCT = 50, 100
 
