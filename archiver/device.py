@@ -263,7 +263,7 @@ class Archiver(Device):
                 f"{figures.lost} readings were lost since the start; `archive status` says of which attributes."
             )
         if ingest.refused:
-            name, reason = next(iter(ingest.refusals.items()))
+            name, reason = next(iter(ingest.refusals.copy().items()))
             worries.append(f"{ingest.refused} events could not be stored, first of {name}: {reason}.")
         if ingest.overflows:
             worries.append(
