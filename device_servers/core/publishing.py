@@ -86,6 +86,9 @@ class Publisher:
             quantity = self._quantities[name]
             reading = Reading(value, time_s, quality_of(value, self._criteria[name]))
             self._readings[name] = reading
+            if quantity.writable and value is not None and name not in self._written:
+                self._written.add(name)
+                self._show_set_point(name, value)  # before the event, which carries it
             if quantity.stream:
                 continue
             if reading.quality != INVALID or changed(self._archive_pushed.get(name), reading, Criteria()):
@@ -94,10 +97,6 @@ class Publisher:
             if changed(self._change_pushed.get(name), reading, self._criteria[name]):
                 self._change_pushed[name] = reading
                 self._push("change", name, reading)
-            if quantity.writable and value is not None and name not in self._written:
-                self._written.add(name)
-                self._show_set_point(name, value)
-
         streamed = {name: self._readings[name] for name in values if self._quantities[name].stream}
         if self._feed is not None and streamed:
             self._feed.add(round(time_s * 1e9), streamed)

@@ -73,6 +73,20 @@ class TestValues:
         """Nobody has written it yet, and it is not 0."""
         wait_until(lambda: bench.device.read_attribute("setting").w_value == 5, 5, "the set-point is shown")
 
+    def test_the_first_event_has_the_set_point(self, bench: BenchServer) -> None:
+        """A new device's first reading comes with what the instrument has, which no later event would correct."""
+        admin = tango.DeviceProxy(f"tango://{bench.database.tango_host}/dserver/Bench/t")
+        with events(bench.device, "setting", CHANGE) as queue:
+
+            def valid() -> list[Any]:
+                readings = [event.attr_value for event in queue.take() if not event.err]
+                return [reading for reading in readings if reading.quality != INVALID]
+
+            wait_until(valid, 5, "the subscription has begun")
+            admin.command_inout("DevRestart", bench.device.dev_name())
+            first = wait_until(valid, 10, "it is read again")[0]
+        assert first.w_value == 5
+
     def test_a_write_reaches_the_instrument_and_is_read_back(self, bench: BenchServer) -> None:
         """What was written is read from the instrument again soon after."""
         bench.device.write_attribute("setting", 42)
