@@ -55,6 +55,7 @@ class Publisher:
         self._written: set[str] = set()
         self._owed: dict[tuple[str, str], Reading] = {}
         """What could not be pushed, by kind of event and name."""
+        self._declared = False
         self._feed: Feed | None = None
         self._shown = Shown("", "")
         """State and status as they were pushed last."""
@@ -62,19 +63,30 @@ class Publisher:
         self.failed_pushes = 0
 
     def prepare(self) -> None:
-        """Tell Tango that this device pushes by itself; for `init_device`."""
+        """Begin anew, at each Init: everything is pushed again."""
+        if not self._declared:
+            self._declare()
+            self._declared = True
+        self._change_pushed.clear()
+        self._archive_pushed.clear()
+        self._owed.clear()
+
+    def _declare(self) -> None:
+        """Tell Tango that this device pushes by itself.
+
+        Once for each device object: declaring it again makes Tango forget that the last event was INVALID but not that
+        there was one, and compare the next value with one that is not there, which ends the process by SIGSEGV
+        (cppTango up to 10.3.3: Attribute::set_archive_event, EventSupplier::detect_change).
+        """
         names = [name for name, quantity in self._quantities.items() if quantity.readable and not quantity.stream]
         for name in ("State", "Status", *names):
             self._device.set_change_event(name, True, False)
             self._device.set_archive_event(name, True, False)
         streamed = [quantity for quantity in self._quantities.values() if quantity.stream]
-        if streamed and self._feed is None:
+        if streamed:
             from device_servers.core.stream import feed_of  # loads pyarrow: only for servers that stream
 
             self._feed = feed_of(self._device.get_name(), streamed)
-        self._change_pushed.clear()
-        self._archive_pushed.clear()
-        self._owed.clear()
 
     def reading(self, name: str) -> Reading:
         """Return the last reading; any thread may ask."""

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +22,12 @@ import tango
 from bandoneon.tangolink.subscription import PullQueue
 from device_servers.core.wire_server import WireServer
 from tests.integration.conftest import BenchServer, start_bench
-from tests.support import Process, TangoDatabase, wait_until
+from tests.support import Process, TangoDatabase, free_port, wait_until
 from tests.support_device import BenchWire
 
 ARCHIVE = tango.EventType.ARCHIVE_EVENT
 CHANGE = tango.EventType.CHANGE_EVENT
-INVALID = tango.AttrQuality.ATTR_INVALID
+INVALID, VALID = tango.AttrQuality.ATTR_INVALID, tango.AttrQuality.ATTR_VALID
 
 
 @contextmanager
@@ -230,6 +230,25 @@ class TestEvents:
                 5,
                 "an event is ALARM",
             )
+
+    def test_init_does_not_end_a_server_whose_values_were_invalid(self, bench: BenchServer) -> None:
+        """An archiver has only ever got INVALID; the address is corrected, and Init brings the first values."""
+        bench.device.put_property({"connection": f"tcp://127.0.0.1:{free_port()}"})
+        bench.process.stop()
+        bench.process = start_bench(bench.database, bench.environment)
+        bench.wait_for("UNKNOWN")
+        names = ("identity", "value", "setting")
+        with ExitStack() as stack:
+            queues = [stack.enter_context(events(bench.device, name, ARCHIVE)) for name in names]
+            for queue in queues:
+                wait_until(queue.take, 5, "the subscription has begun")
+            bench.device.command_inout("Init")
+            wait_until(lambda: INVALID in qualities(queues[-1]), 5, "INVALID is pushed")
+            bench.device.put_property({"connection": bench.line.address})
+            bench.device.command_inout("Init")
+            for queue in queues:
+                wait_until(lambda queue=queue: VALID in qualities(queue), 5, "values are pushed")
+        assert bench.process.popen.poll() is None
 
     def test_state_is_pushed_once_a_second(self, bench: BenchServer) -> None:
         """A panel sees that the device lives although nothing changes."""
@@ -557,6 +576,11 @@ class TestEnd:
         )
         assert done.returncode == 75
         assert "the Tango database does not answer" in done.stderr
+
+
+def qualities(queue: PullQueue) -> list[tango.AttrQuality]:
+    """The qualities that came."""
+    return [event.attr_value.quality for event in queue.take() if not event.err]
 
 
 def pushed(queue: PullQueue) -> list[str]:
