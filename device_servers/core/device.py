@@ -192,11 +192,11 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
 
     def start(self, state: DevState, status: str, verb: Callable[[], None]) -> None:
         """Start a long action: show `state` before it is sent, and until a poll begun after it says otherwise."""
-        before = self._latch.hold(Shown(str(state), status), time.monotonic())
+        self._latch.hold(Shown(str(state), status), time.monotonic())
         try:
             verb()
         except BaseException:
-            self._latch.release(before)
+            self._latch.withdraw()
             raise
         self._latch.sent(time.monotonic())
 

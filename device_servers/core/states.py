@@ -125,7 +125,7 @@ class Latch:
 
     def __init__(self, shown: Shown) -> None:
         self._lock = threading.Lock()
-        self._shown = shown
+        self._shown = self._before = shown
         self._held_since_s: float | None = None
 
     @property
@@ -133,12 +133,11 @@ class Latch:
         """What the device shows now."""
         return self._shown
 
-    def hold(self, shown: Shown, now_s: float) -> Shown:
-        """Show `shown` from now on: an action is about to be sent. Returns what was shown before."""
+    def hold(self, shown: Shown, now_s: float) -> None:
+        """Show `shown` from now on: an action is about to be sent."""
         with self._lock:
-            before, self._shown = self._shown, shown
+            self._before, self._shown = self._shown, shown
             self._held_since_s = now_s
-            return before
 
     def sent(self, now_s: float) -> None:
         """The instrument has the action now: only a poll begun from here on may end it."""
@@ -146,8 +145,15 @@ class Latch:
             if self._held_since_s is not None:
                 self._held_since_s = now_s
 
+    def withdraw(self) -> None:
+        """The action was not sent after all: show again what was before, unless `release` has come since."""
+        with self._lock:
+            if self._held_since_s is not None:
+                self._held_since_s = None
+                self._shown = self._before
+
     def release(self, shown: Shown) -> None:
-        """The action was not sent after all: show `shown` again."""
+        """Show `shown` whatever is held: the instrument cannot be asked."""
         with self._lock:
             self._held_since_s = None
             self._shown = shown

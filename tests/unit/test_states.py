@@ -166,32 +166,33 @@ class TestLatch:
     def test_an_action_that_failed_shows_what_was_before(self) -> None:
         """Nothing was sent: nothing moves."""
         latch = Latch(ON)
-        before = latch.hold(MOVING, 10.0)
-        latch.release(before)
+        latch.hold(MOVING, 10.0)
+        latch.withdraw()
         assert latch.shown == ON
         assert latch.judge(ON, 9.0)
 
 
 AFTER = """
-event             INIT     UNKNOWN  ON       OFF      STANDBY  MOVING   RUNNING  ALARM    FAULT
-answered-ON       ON       ON       ON       ON       ON       ON       ON       ON       ON
-answered-OFF      OFF      OFF      OFF      OFF      OFF      OFF      OFF      OFF      OFF
-answered-STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY
-answered-MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
-answered-RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING
-answered-ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM
-answered-FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
-moved             MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
-moved,older-poll  MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
-moved,newer-poll  ON       ON       ON       ON       ON       ON       ON       ON       ON
-moved,line-down   UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
-move-not-sent     INIT     UNKNOWN  ON       OFF      STANDBY  MOVING   RUNNING  ALARM    FAULT
-line-down         UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
-no-reply          UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
-garbled-reply     UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
-poll-refused      UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
-instrument-error  FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
-unforeseen        FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
+event                    INIT     UNKNOWN  ON       OFF      STANDBY  MOVING   RUNNING  ALARM    FAULT
+answered-ON              ON       ON       ON       ON       ON       ON       ON       ON       ON
+answered-OFF             OFF      OFF      OFF      OFF      OFF      OFF      OFF      OFF      OFF
+answered-STANDBY         STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY  STANDBY
+answered-MOVING          MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
+answered-RUNNING         RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING  RUNNING
+answered-ALARM           ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM    ALARM
+answered-FAULT           FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
+moved                    MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
+moved,older-poll         MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING   MOVING
+moved,newer-poll         ON       ON       ON       ON       ON       ON       ON       ON       ON
+moved,line-down          UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+move-not-sent            INIT     UNKNOWN  ON       OFF      STANDBY  MOVING   RUNNING  ALARM    FAULT
+move-not-sent,line-down  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+line-down                UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+no-reply                 UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+garbled-reply            UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+poll-refused             UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN  UNKNOWN
+instrument-error         FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
+unforeseen               FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT    FAULT
 """
 """What a device shows after an event, by what it showed before. A client's call that fails changes nothing."""
 
@@ -210,9 +211,11 @@ def happen(latch: Latch, event: str) -> None:
     if event.startswith("answered-"):
         latch.judge(Shown(event.removeprefix("answered-"), "Measured."), 10.0)
     elif event.startswith("move"):
-        before = latch.hold(MOVING, 10.0)
-        if event == "move-not-sent":
-            latch.release(before)
+        latch.hold(MOVING, 10.0)
+        if event.startswith("move-not-sent"):
+            if event.endswith(",line-down"):
+                happen(latch, "line-down")
+            latch.withdraw()
             return
         latch.sent(10.1)
         if event == "moved,line-down":
