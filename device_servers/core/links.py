@@ -4,9 +4,11 @@
 `loop://name` (in this process, for tests). Anything wrong with a link is `LinkDown`.
 """
 
+import fcntl
 import os
 import select
 import socket
+import struct
 import termios
 import threading
 import time
@@ -20,6 +22,9 @@ from bandoneon.errors import LinkDown
 
 WRITE_TIMEOUT_S = 1.0
 """How long the other side may hold up what we send (XOFF, a full TCP window)."""
+
+DELIVERY_S: Final = 0.25
+"""How long the other side of a TCP connection may take to acknowledge: some wait 0.2 s for more to come."""
 
 CONNECT_TIMEOUT_S = 1.0
 CHUNK = 65536
@@ -37,6 +42,10 @@ class Link(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send all of `data`; raise LinkDown."""
+        ...
+
+    def confirm(self) -> None:
+        """Raise LinkDown when what was sent does not reach the other side, as far as the operating system can tell."""
         ...
 
     def read(self, timeout_s: float) -> bytes:
@@ -117,8 +126,12 @@ class SerialLink:
         """Send all of `data`."""
         try:
             self._port.write(data)
-        except (OSError, serial.SerialException) as error:
+        except (OSError, serial.SerialException, TypeError) as error:
+            # TypeError: closed by another thread after pyserial had looked whether it is open
             raise LinkDown(f"{self._path} takes no data: {error}") from error
+
+    def confirm(self) -> None:
+        """Nothing can be told: a serial port has no acknowledgement."""
 
     def read(self, timeout_s: float) -> bytes:
         """Return what is there."""
@@ -157,6 +170,24 @@ class TcpLink:
             self._socket.sendall(data)
         except OSError as error:
             raise LinkDown(f"{self._name} takes no data: {error}") from error
+
+    def confirm(self) -> None:
+        """Wait until the other side has acknowledged all that was sent: one that is gone takes no notice of it."""
+        deadline_s = time.monotonic() + DELIVERY_S
+        try:
+            while self._unacknowledged():
+                if time.monotonic() > deadline_s:
+                    raise LinkDown(f"{self._name} does not acknowledge what was sent")
+                time.sleep(0.001)
+        except (OSError, ValueError) as error:
+            raise LinkDown(f"{self._name} is gone: {error}") from error
+
+    def _unacknowledged(self) -> int:
+        """How many bytes that were sent are not acknowledged (tcp(7), SIOCOUTQ)."""
+        if broken := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(broken, os.strerror(broken))
+        (count,) = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))
+        return int(count)
 
     def read(self, timeout_s: float) -> bytes:
         """Return what is there."""
@@ -208,6 +239,9 @@ class LoopLink:
         with self._arrived:
             self._buffer += answer
             self._arrived.notify_all()
+
+    def confirm(self) -> None:
+        """It has arrived: the other side is in this process."""
 
     def read(self, timeout_s: float) -> bytes:
         """Return what is there."""

@@ -220,7 +220,10 @@ class Line:
                 raise
 
     def send(self, request: bytes) -> None:
-        """Send a request that has no reply; see `Transport`. In a turn of Stop it is tried on a broken line too."""
+        """Send a request that has no reply; see `Transport`.
+
+        In a turn of Stop it is tried on a broken line too, and LinkDown is raised when it does not arrive there.
+        """
         if not self.connected and self._turns.held == Priority.STOP:
             self._send_unproven(request)
             return
@@ -229,6 +232,8 @@ class Line:
             try:
                 self.stats.exchanges += 1
                 self._write(link, request)
+                if self._turns.held is Priority.STOP:
+                    link.confirm()
             except LinkDown as error:
                 self._lose(str(error))
                 raise
@@ -248,16 +253,18 @@ class Line:
 
     def _send_unproven(self, request: bytes) -> None:
         """Send over a line that is not proven, or that can be opened at least: replies may be broken, not requests."""
-        deadline_s = self._turns.asked_s + CALL_S
+        deadline_s = max(self._turns.asked_s + CALL_S, time.monotonic() + REPLY_S)
         while True:
             link = self._link
             try:
                 if link is not None:
                     self._write(link, request)
+                    link.confirm()
                     return
                 own = open_link(self.url, max(QUIET_S, deadline_s - time.monotonic()))
                 try:
                     self._write(own, request)
+                    own.confirm()
                 finally:
                     own.close()
                 return

@@ -352,16 +352,23 @@ class TestOutages:
         bench.process.stop()
         assert bench.wire.stops == 2
 
-    def test_a_stop_gets_through_when_the_link_died_unnoticed(self, bench: BenchServer) -> None:
+    @pytest.mark.parametrize("kind", ["pty", "tcp"])
+    def test_a_stop_gets_through_when_the_link_died_unnoticed(self, bench: BenchServer, kind: str) -> None:
         """The cable was out for a moment between two polls: Stop finds out, and opens the port itself."""
-        bench.device.put_property({"poll_period_s": "30", "quantity_periods_s": ["wave=30"]})
+        line = bench.line if kind == "pty" else WireServer(bench.wire, tcp=("127.0.0.1", free_port()))
+        if kind == "tcp":
+            line.start()
+        slow = {"connection": line.address, "poll_period_s": "30", "quantity_periods_s": ["wave=30"]}
+        bench.device.put_property(slow)
         bench.device.command_inout("Init")
         before = bench.device.read_attribute("poll_count").value
         wait_until(lambda: bench.device.read_attribute("poll_count").value > before, 5, "it was polled")
-        bench.line.fault = "unplugged"
-        bench.line.fault = None
+        line.fault = "unplugged"
+        line.fault = None
         bench.device.command_inout("Stop")
         wait_until(lambda: bench.wire.stops == 1, 5, "the instrument got it")
+        bench.process.stop()
+        line.stop()
 
     def test_reset_greets_the_instrument_again(self, bench: BenchServer) -> None:
         """After Reset the identity is asked anew, so a replaced instrument is seen."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from bandoneon.errors import LinkDown, ProtocolError, ReplyTimeout, TransportError
 from device_servers.core.framing import block488, fixed, line
-from device_servers.core.links import check_url, open_link, serve_loop
+from device_servers.core.links import TcpLink, check_url, open_link, serve_loop
 from device_servers.core.transport import BRIEF_S, CALL_S, REPLY_S, Line, Priority, Probe, open_transport
 from device_servers.core.wire_server import WireServer
 from tests.support import free_port, wait_until
@@ -387,6 +388,26 @@ class TestCalls:
         with silent.turn(Priority.WRITE):
             assert silent._left_s(3.0) > 2.9
             assert silent._left_s(0.3) == 0.3
+
+
+def test_a_stop_to_a_peer_that_takes_nothing_is_no_success() -> None:
+    """Its host is gone without a word, so the connection looks alive: Stop says that it did not arrive, and soon."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        line_ = open_transport(f"tcp://127.0.0.1:{listener.getsockname()[1]}", probe=PROBE)
+        link = line_._link = open_link(line_.url)
+        assert isinstance(link, TcpLink)
+        link._socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):  # a full window is never acknowledged, as a peer that is gone
+            while link._unacknowledged() < 4096:
+                link._socket.send(bytes(1024))
+        link._socket.settimeout(1)
+        line_.connected = True
+        began_s = time.monotonic()
+        with line_.turn(Priority.STOP), pytest.raises(LinkDown, match="does not acknowledge"):
+            line_.send(b"H\n")
+        assert time.monotonic() - began_s < 1
+        assert not line_.connected
 
 
 def hold(line_: Line, ended: threading.Event) -> None:
