@@ -205,7 +205,7 @@ class Line:
         """Send `request` and return its reply; see `Transport`."""
         with self.turn(Priority.WRITE):
             link = self._need_connection()
-            if self._left_s(timeout_s) - self._suspect * QUIET_S < min(timeout_s, REPLY_S):
+            if self._budget_s(timeout_s) - self._suspect * QUIET_S < min(timeout_s, REPLY_S):
                 raise ReplyTimeout(f"no time was left to ask {request!r} at {self.url}: it was not sent, try again")
             try:
                 if self._suspect:
@@ -369,11 +369,15 @@ class Line:
             raise LinkDown(f"no connection to the instrument at {self.url}: {self.problem}")
         return link
 
-    def _left_s(self, timeout_s: float) -> float:
-        """How long a reply may take that is given `timeout_s`: a client's call has to end in time."""
+    def _budget_s(self, timeout_s: float) -> float:
+        """How long a client's call may still take, with a reply that is given `timeout_s`; others may take for ever."""
         if self._turns.held is not Priority.WRITE:
-            return timeout_s
-        return min(timeout_s, self._turns.asked_s + max(CALL_S, timeout_s) - time.monotonic())
+            return math.inf
+        return self._turns.asked_s + max(CALL_S, timeout_s) - time.monotonic()
+
+    def _left_s(self, timeout_s: float) -> float:
+        """How long a reply may take that is given `timeout_s`."""
+        return min(timeout_s, self._budget_s(timeout_s))
 
     def _lose(self, problem: str) -> None:
         """Disconnect. When a poll on a shared line was not answered the others may still be there."""
