@@ -39,7 +39,7 @@ class BenchWire:
         self.stops = 0
         self.value = 0.0
         self.received = b""
-        self._moving_s = 0.0
+        self.moving_s = 0.0
 
     def __call__(self, data: bytes) -> bytes:
         self.received += data
@@ -50,7 +50,7 @@ class BenchWire:
         return answer
 
     def advance(self, dt_s: float) -> bytes:
-        self._moving_s = max(0.0, self._moving_s - dt_s)
+        self.moving_s = max(0.0, self.moving_s - dt_s)
         self.value += dt_s
         return b""
 
@@ -60,15 +60,15 @@ class BenchWire:
         if request == "S?":
             return b"S%d\n" % self.setting
         if request == "B?":
-            return b"B%d\n" % (self._moving_s > 0)
+            return b"B%d\n" % (self.moving_s > 0)
         if request == "I?":
             return f"I{self.serial}\n".encode()
         if request == "H":
-            self._moving_s, self.stops = 0.0, self.stops + 1
+            self.moving_s, self.stops = 0.0, self.stops + 1
         elif request.startswith("S"):
             self.setting = int(request[1:])
         elif request.startswith("M"):
-            self._moving_s, self.moves = float(request[1:]), self.moves + 1
+            self.moving_s, self.moves = float(request[1:]), self.moves + 1
         return b""
 
 

@@ -118,6 +118,8 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         self._tracing = False
         self._poll_count = 0
         self._last_motion: tuple[object, float] = (None, 0.0)
+        self._stopped_s = 0.0
+        """When Stop was last called."""
         super().__init__(device_class, name)
 
     def init_device(self) -> None:
@@ -175,7 +177,13 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         return self._latch.shown.status
 
     def do(self, verb: Callable[[Any], Any], *, priority: Priority = Priority.WRITE) -> Any:
-        """Do a driver's verb in the caller's thread, and poll soon after; errors become Tango's."""
+        """Do a driver's verb in the caller's thread, and poll soon after; errors become Tango's.
+
+        What waits for the line when a Stop is called is refused: nothing happens after it that was asked for before.
+        """
+        asked_s = time.monotonic()
+        if priority is Priority.STOP:
+            self._stopped_s = asked_s
         with tango.AutoTangoAllowThreads(self):
             try:
                 driver, loop = self._need_driver(priority)
@@ -183,7 +191,7 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
                     if priority is Priority.STOP:
                         result = _urgently(loop.line, verb, driver)
                     else:
-                        self._refuse_now()
+                        self._refuse_now(asked_s)
                         result = verb(driver)
             except BandoneonError as error:
                 raise failed(error, self.get_name()) from error
@@ -330,7 +338,9 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
             raise LinkDown(self._loop.line.problem or "the instrument has not said yet who it is")
         return self._driver, self._loop
 
-    def _refuse_now(self) -> None:
+    def _refuse_now(self, asked_s: float) -> None:
+        if self._stopped_s >= asked_s:
+            raise InterlockRefused("Stop was called while this waited for the line: nothing was sent")
         if lifecycle.ending():
             raise InterlockRefused("this server is ending, and the instrument was made safe")
         if stranger := self._stranger():

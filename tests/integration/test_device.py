@@ -289,6 +289,26 @@ class TestLongActions:
             bench.device.command_inout("Move", 5.0)
         assert bench.wire.moves == 1
 
+    def test_a_move_that_waits_for_the_line_when_stop_comes_is_never_sent(self, bench: BenchServer) -> None:
+        """Whatever was asked for before a Stop does not happen after it; what is asked for later does."""
+
+        def is_refused() -> bool:
+            with ThreadPoolExecutor() as pool:
+                occupied = pool.submit(call, bench.device, "Occupy", 0.25)
+                wait_until(lambda: is_doing(bench.device, "Occupy"), 5, "the line is held")
+                moving = pool.submit(answer_to, bench.device, "Move", 30.0)
+                wait_until(lambda: is_doing(bench.device, "Move") or moving.done(), 5, "the move waits for it")
+                bench.device.command_inout("Stop")
+                occupied.result()
+                answer = moving.result()
+            assert bench.wire.moving_s == 0, answer
+            return "Stop was called" in answer
+
+        wait_until(is_refused, 20, "Stop comes while the move waits")
+        before = bench.wire.moves
+        bench.device.command_inout("Move", 0.1)
+        wait_until(lambda: bench.wire.moves == before + 1, 5, "it moves")
+
     def test_a_connection_cut_in_the_middle_of_a_move_never_moves_twice(self, bench: BenchServer) -> None:
         """The cable is pulled right after the command was sent: when it is back nothing is sent again."""
         bench.device.command_inout("Move", 0.5)
@@ -663,6 +683,16 @@ def call(device: tango.DeviceProxy, command: str, duration_s: float) -> None:
     """Call a command that takes long; the call may fail, as the process may leave meanwhile."""
     with tango.EnsureOmniThread(), contextlib.suppress(tango.DevFailed):
         device.command_inout(command, duration_s)
+
+
+def answer_to(device: tango.DeviceProxy, command: str, argument: float) -> str:
+    """Call a command; return why it was refused, "" when it was not."""
+    with tango.EnsureOmniThread():
+        try:
+            device.command_inout(command, argument)
+        except tango.DevFailed as error:
+            return str(error.args[0].desc)
+    return ""
 
 
 def is_doing(device: tango.DeviceProxy, command: str) -> bool:
