@@ -54,6 +54,7 @@ class Channel:
         self._last_value: Columns | int | None = before.value if before else None
         self._joining = 0
         self._joined = False
+        self._skipped: Reading | None = None
         self._set: Columns | None = None
 
     @property
@@ -84,7 +85,14 @@ class Channel:
     def skip(self, readings: Sequence[Reading], now_ns: int) -> None:
         """Count readings that cannot be written, since the disk is full."""
         assert self._account is not None, "join comes first"
-        count = sum(not (reading.error or reading.missed) for reading in readings)
+        if not self._joined and readings:
+            readings = self._begin(readings)
+        readings = [reading for reading in readings if not self._repeats_early(reading)]
+        if not readings:
+            return
+        values = [reading for reading in readings if not (reading.error or reading.missed)]
+        self._skipped = values[-1] if values else self._skipped
+        count = len(values)
         self._account.lost += count
         if self.outage is None:
             self.outage = Outage(self._since(now_ns), "disk_full", 0)
@@ -110,9 +118,9 @@ class Channel:
             elif self._repeats(readings[0]) and self.outage is not None and not self.outage.lost:
                 # what was stored last is still the newest there is
                 self.outage = None
-            readings = _in_order(readings)
-            self._joined = True
-            self._joining = len(readings) + _JOINING_EVENTS
+            # the value read now is stored, whatever was skipped before
+            self._skipped = None
+            readings = self._begin(readings)
         for reading in readings:
             if reading.missed:
                 self.leave("overflow", reading.time_ns)
@@ -120,11 +128,8 @@ class Channel:
             if reading.error:
                 rows += self._error(reading, received_ns)
                 continue
-            if self._joining:
-                self._joining -= 1
-                if self._repeats(reading):
-                    account.duplicates += 1
-                    continue
+            if self._repeats_early(reading):
+                continue
             rows += self._end_outage(reading.time_ns)
             self.failing = ""
             meta = (-1, account.incarnation, reading.time_ns, received_ns, reading.quality, kind)
@@ -136,6 +141,28 @@ class Channel:
                 rows.append(Row(attr, SET, *meta, *reading.set_value))
         account.stored += stored
         return rows
+
+    def _begin(self, readings: Sequence[Reading]) -> Sequence[Reading]:
+        """Return the first readings of a subscription in order."""
+        self._joined = True
+        self._joining = len(readings) + _JOINING_EVENTS
+        return _in_order(readings)
+
+    def _repeats_early(self, reading: Reading) -> bool:
+        """Count a reading as a duplicate if it is one of the first and the one before it once more."""
+        if not self._joining or reading.error or reading.missed:
+            return False
+        self._joining -= 1
+        repeats = self._repeats(reading) or self._repeats_skipped(reading)
+        if repeats and self._account is not None:
+            self._account.duplicates += 1
+        return repeats
+
+    def _repeats_skipped(self, reading: Reading) -> bool:
+        skipped = self._skipped
+        if skipped is None or skipped.time_ns != reading.time_ns:
+            return False
+        return fingerprint(skipped.value) == fingerprint(reading.value)
 
     def _repeats(self, reading: Reading) -> bool:
         """Whether a reading is the last one once more."""

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from archiver.block import batch_metadata
+from archiver.series import newest_ns
 from bandoneon.record import ARCHIVER, READ, Columns, Kind, Quality, Row
 
 _WHAT: Final = "checkpoint"
@@ -79,9 +80,9 @@ class Checkpoint:
         return Row(ARCHIVER, READ, -1, 0, now_ns, now_ns, Quality.VALID, Kind.MARK, payload=payload)
 
     def note(self, rows: pa.RecordBatch) -> bool:
-        """Take further rows of the journal, in order, at least one; return whether a checkpoint was among them."""
-        received = cast("Any", rows.column("received_ns")).to_numpy()
-        self.ended_ns = max(self.ended_ns, int(received.max()))
+        """Take further rows of the journal, in order; return whether a checkpoint was among them."""
+        received, kinds = (cast("Any", rows.column(name)).to_numpy() for name in ("received_ns", "kind"))
+        self.ended_ns = max(self.ended_ns, newest_ns(received, kinds))
         begin = self._restate(rows)
         rows = rows.slice(begin)
         attr, part, kind = (cast("Any", rows.column(name)).to_numpy() for name in ("attr", "part", "kind"))

@@ -72,9 +72,10 @@ class Ingest:
         self._before = recovered.checkpoint.interrupted(by_events)
         journal.checkpoint = self._checkpoint
         self._ids = {definition.name: definition.id for definition in journal.definitions.values()}
-        self._next_ledger_ns = time.time_ns() + round(LEDGER_PERIOD_S * 1e9)
-        self._retry_ns = 0
-        self._rated_ns = self.covered_ns
+        # periods are of the steady clock: the other one can be set back
+        self._next_ledger_s = time.monotonic() + LEDGER_PERIOD_S
+        self._retry_s = 0.0
+        self._rated_s = time.monotonic()
         self._rated_rows = 0
 
     # -- from any thread ----------------------------------------------------------------------------------------------
@@ -133,28 +134,28 @@ class Ingest:
 
     def step(self) -> None:
         """Take what has arrived, write and commit it."""
-        now_ns = time.time_ns()
+        now_ns, now_s = time.time_ns(), time.monotonic()
         self._take_notes()
         for lane in list(self._lanes.values()):
             self._drain(lane, now_ns)
         for lane in list(self._streams.values()):
             self._drain_stream(lane, now_ns)
-        if now_ns >= self._next_ledger_ns and not self.paused:
-            self._next_ledger_ns = now_ns + round(LEDGER_PERIOD_S * 1e9)
+        if now_s >= self._next_ledger_s and not self.paused:
+            self._next_ledger_s = now_s + LEDGER_PERIOD_S
             self._journal.append(self._ledger.changed(now_ns))
-        if self._commit(now_ns):
+        if self._commit():
             self.covered_ns = now_ns
-        if now_ns - self._rated_ns >= 10**9:
-            self.events_per_s = (self.rows - self._rated_rows) * 1e9 / (now_ns - self._rated_ns)
-            self._rated_ns, self._rated_rows = now_ns, self.rows
+        if now_s - self._rated_s >= 1:
+            self.events_per_s = (self.rows - self._rated_rows) / (now_s - self._rated_s)
+            self._rated_s, self._rated_rows = now_s, self.rows
 
     def close(self) -> None:
         """Take and write what is left, and close every source."""
         self._take_notes()
         for name in [*self._lanes, *self._streams]:
             self._detach(name, "archiver_down")
-        self._retry_ns = 0
-        self._commit(time.time_ns(), last=True)
+        self._retry_s = 0.0
+        self._commit(last=True)
         self._journal.close()
 
     def _take_notes(self) -> None:
@@ -165,21 +166,21 @@ class Ingest:
                 return
             note()
 
-    def _commit(self, now_ns: int, *, last: bool = False) -> bool:
-        if self.paused and now_ns < self._retry_ns:
+    def _commit(self, *, last: bool = False) -> bool:
+        if self.paused and time.monotonic() < self._retry_s:
             return False
         try:
             number = self._journal.commit(last=last)
         except OSError as error:
             self.paused = error.strerror or str(error)
-            self._retry_ns = now_ns + round(RETRY_S * 1e9)
+            self._retry_s = time.monotonic() + RETRY_S
             return False
         self.paused = ""
         self.commits += number is not None
         if self._journal.refused:
+            self.refusals.setdefault("rows", self._journal.refusal)
             self.refused += self._journal.refused
             self._journal.refused = 0
-            self.refusals.setdefault("rows", self._journal.refusal)
         return True
 
     def _define(self, definition: AttributeDefinition) -> AttributeDefinition:
@@ -312,8 +313,9 @@ class Ingest:
 
     def _refuse(self, name: str, error: Exception) -> None:
         """Count something that cannot be stored, and keep the first reason for saying it."""
-        self.refused += 1
+        # the reason first: another thread reads it when it sees the count
         self.refusals.setdefault(name, str(error) or type(error).__name__)
+        self.refused += 1
 
 
 def _type_of(channel: Channel, reading: Reading) -> tuple[int, Format]:

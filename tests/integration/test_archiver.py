@@ -24,6 +24,7 @@ from tests.archiving import (
     archiver,
     projector,
     register,
+    report,
     status_of,
     types_server,
     written,
@@ -229,6 +230,8 @@ def test_a_journal_taken_away_is_said_until_it_is_back(site: TangoDatabase, tmp_
     with types_server(site), archiver(site, tmp_path):
         device, proxy = site.device(TYPES), site.device(ARCHIVER)
         device.Count(10)
+        pulled = {one["name"] for one in report(site) if one["state"] == "archived" and one["source"] == "tango_pull"}
+        wait_until(lambda: pulled <= written(tmp_path).refresh().rows.keys(), 5, "nothing more is on its way")
         wait_until(lambda: written(tmp_path).values(NUMBER)[-1:] == [10.0], 5, "events are archived")
         (tmp_path / "journal").rename(tmp_path / "away")
         shutil.rmtree(tmp_path / "away")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from archiver.block import Block, open_block
 from archiver.channel import Channel, StreamChannel
-from archiver.checkpoint import Outage, Position, Standing
+from archiver.checkpoint import Outage, Position, Standing, fingerprint
 from archiver.ingest import Ingest
 from archiver.journal import JournalWriter, segment_paths
 from archiver.ledger import Account, Ledger, read_ledger_row
@@ -171,6 +171,31 @@ def test_missed_events_while_the_disk_is_full_make_the_gap_s_size_unknown() -> N
     assert (gap.i64, gap.text, account.lost) == (None, "disk_full", 2)
 
 
+def test_a_value_that_is_sent_again_while_the_disk_is_full_is_not_lost() -> None:
+    """Subscribing again gives the present value once more, stored or counted already; then rows end the outage."""
+    channel, account = joined()
+    channel.rows([reading(1)], 9)
+    channel.skip([reading(2)], 9)
+    channel.join(account)
+    channel.skip([reading(2), reading(2), reading(3)], 9)
+    channel.join(account)
+    channel.skip([reading(3)], 9)
+    assert (account.lost, account.duplicates) == (2, 3)
+    gap, *rows = channel.rows([reading(4), reading(6)], 9)
+    assert (gap.time_ns, gap.received_ns, gap.i64, gap.text) == (1, 4, 2, "disk_full")
+    assert told(rows) == [(Kind.DOUBLE, 4), (Kind.DOUBLE, 6)]
+
+
+def test_a_value_that_was_not_stored_is_stored_when_it_is_read_again() -> None:
+    """What was counted as lost is still the present value when the disk has room."""
+    channel, account = joined()
+    channel.rows([reading(1)], 9)
+    channel.skip([reading(2)], 9)
+    assert channel.standing == Standing(1, fingerprint(Columns(f64=1.0)), Outage(1, "disk_full", 1))
+    channel.join(account)
+    assert told(channel.rows([reading(2)], 9)) == [(Kind.GAP, 1), (Kind.DOUBLE, 2)]
+
+
 def test_missed_events_are_a_gap_of_unknown_size() -> None:
     """Where Tango says that some did not arrive, but not how many."""
     channel, _ = joined()
@@ -293,6 +318,23 @@ def test_a_journal_that_cannot_be_written_pauses_counts_and_resumes(tmp_path: Pa
     (gap,) = journal.of_kind(VOLTAGE.name, Kind.GAP)
     assert (gap.time_ns, gap.received_ns, gap.i64, gap.text) == (0, 20, 4, "disk_full")
     assert len(segment_paths(tmp_path)) == 2
+
+
+def test_a_full_disk_is_tried_again_whatever_the_clock_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is set back by a day ends neither the retries nor the ledger and the figures."""
+    ingest, source = Ingest(JournalWriter(tmp_path)), Queue()
+    ingest.attach(replace(DEFINITION, id=-1), source, 1)
+    monkeypatch.setattr("archiver.ingest.RETRY_S", 0.0)
+    source.waiting = [reading(1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        ingest.step()
+    assert ingest.paused
+    back_ns = time.time_ns() - 86_400 * 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: back_ns)
+    ingest.step()
+    assert (ingest.paused, ingest.commits) == ("", 1)
+    ingest.close()
 
 
 def full(*_: object) -> int:

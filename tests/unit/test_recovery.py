@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from archiver.block import Block
 from archiver.checkpoint import Checkpoint, Outage, Position, Standing, fingerprint
-from archiver.commits import open_at
+from archiver.commits import SCHEMA, open_at
 from archiver.index import CHECKPOINT, DEFINES, index_path, read_index
 from archiver.journal import Follower, JournalWriter, read_segment, segment_paths
 from archiver.recovery import Recovered, recover
@@ -193,3 +194,17 @@ def test_rows_behind_a_checkpoint_count(tmp_path: Path) -> None:
     assert [found.attributes[n].time_ns for n in range(4)] == [9, 3, 3, 3]
     assert found.streams == {7: {"lab/daq/1": Position("lab/daq/1", 1, 4, 10, 41)}}
     assert found.ended_ns == 50
+
+
+def batch_of(*rows: Row) -> pa.RecordBatch:
+    """The rows of a commit, as the journal has them."""
+    return pa.RecordBatch.from_pylist([one._asdict() for one in rows], schema=SCHEMA)
+
+
+def test_a_commit_without_rows_and_a_gap_of_a_wrong_clock_tell_nothing() -> None:
+    """A commit whose rows were all refused has none; a gap may end at the time of a device whose clock is ahead."""
+    checkpoint = Checkpoint()
+    checkpoint.note(batch_of(row(1)))
+    checkpoint.note(batch_of())
+    checkpoint.note(batch_of(row(2)._replace(kind=Kind.GAP, received_ns=10**18, f64=None)))
+    assert checkpoint.ended_ns == 2
