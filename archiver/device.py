@@ -13,7 +13,6 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +23,7 @@ from tango.server import Device, attribute, command, device_property
 
 from archiver.ingest import PERIOD_S, Ingest
 from archiver.journal import JournalWriter
+from archiver.recent import WINDOW_S, Counts, Recent
 from archiver.sources.selection import Selection
 from archiver.sources.tango_servers import WatchedServers
 from bandoneon.logging import get_logger
@@ -36,7 +36,12 @@ REPORT_S: Final = 1.0
 LAG_ALARM_S: Final = 5.0
 HOURS_ALARM: Final = 24.0
 
-_GROWTH_WINDOW: Final = 600
+REOPEN_S: Final = 5.0
+"""How often a journal that cannot be opened is tried again."""
+
+_RATE_S: Final = 60.0
+"""What is written at once at a start is no rate: it counts as over so long."""
+
 _GIB: Final = 2**30
 _GB: Final = 10**9
 
@@ -65,6 +70,7 @@ class _Work:
     journal: JournalWriter
     ingest: Ingest
     servers: WatchedServers
+    recent: Recent
 
 
 class Archiver(Device):
@@ -88,7 +94,6 @@ class Archiver(Device):
         self._thread: threading.Thread | None = None
         self._work: _Work | None = None
         self._figures = Figures()
-        self._growth: deque[tuple[float, int]] = deque(maxlen=_GROWTH_WINDOW)
         for name in ("State", "Status", *(field.name for field in fields(Figures))):
             self.set_change_event(name, True, False)
             self.set_archive_event(name, True, False)
@@ -114,7 +119,7 @@ class Archiver(Device):
                 self._thread.join()
         super().delete_device()
 
-    def _fault(self, error: Exception) -> None:
+    def _fault(self, error: object) -> None:
         self.set_state(DevState.FAULT)
         self.set_status(f"Nothing is archived: {error}")
 
@@ -122,21 +127,37 @@ class Archiver(Device):
         """Find the journal's end, then empty the sources into it until the device stops."""
         with tango.EnsureOmniThread():
             try:
-                try:
-                    journal = JournalWriter(self._directory)
-                except (OSError, ValueError) as error:
-                    self._fault(error)
-                    push(self, {})
-                    return
-                self._write(self._begin(journal))
+                journal = self._open_journal()
+                if journal is not None:
+                    self._write(self._begin(journal))
             except Exception as error:  # noqa: BLE001  the supervisor starts another archiver, whose gap rows tell
                 get_logger(device=self.get_name()).critical("archiving failed", reason=repr(error), exc_info=error)
                 os._exit(1)
 
+    def _open_journal(self) -> JournalWriter | None:
+        """Return the journal when it can be opened; None when the device stops before.
+
+        Its disk may be mounted late or be full, and an archiver that is being replaced may not have let go of it yet.
+        """
+        said = ""
+        while not self._stopping.is_set():
+            try:
+                return JournalWriter(self._directory)
+            except (OSError, ValueError) as error:
+                self._fault(f"{error}; it is tried again every {REOPEN_S:g} s")
+                if str(error) != said:
+                    said = str(error)
+                    get_logger(device=self.get_name()).error("nothing is archived", reason=said)
+            push(self, {})
+            self._write_report()
+            self._stopping.wait(REOPEN_S)
+        return None
+
     def _begin(self, journal: JournalWriter) -> _Work:
         ingest = Ingest(journal)
         servers = WatchedServers(self._selection, ingest, os.environ.get("TANGO_HOST", ""))
-        work = _Work(journal, ingest, servers)
+        recent = Recent(time.monotonic(), Counts(journal_bytes=journal.size_bytes))
+        work = _Work(journal, ingest, servers, recent)
         damaged = journal.recovered.damaged
         if damaged:
             get_logger(device=self.get_name()).error("journal damaged", reason=f"kept in {', '.join(damaged)}")
@@ -170,14 +191,20 @@ class Archiver(Device):
             push(self, {})
             said: set[str] = set()
             while not self._stopping.wait(REPORT_S):
-                for name, reason in work.ingest.refusals.copy().items():
-                    if name not in said:
-                        said.add(name)
-                        get_logger(device=self.get_name()).error("not stored", attribute=name, reason=reason)
-                self._figures = self._measure(work)
-                self._judge(work)
-                push(self, asdict(self._figures))
-                self._write_report()
+                try:
+                    self._report_once(work, said)
+                except Exception as error:  # noqa: BLE001  else State would stay what it is, whatever happens
+                    get_logger(device=self.get_name()).error("reporting failed", reason=repr(error), exc_info=error)
+
+    def _report_once(self, work: _Work, said: set[str]) -> None:
+        for name, reason in work.ingest.refusals.copy().items():
+            if name not in said:
+                said.add(name)
+                get_logger(device=self.get_name()).error("not stored", attribute=name, reason=reason)
+        self._figures = self._measure(work)
+        self._judge(work)
+        push(self, asdict(self._figures))
+        self._write_report()
 
     def _write_report(self) -> None:
         """Leave the main figures in the run directory, for those who cannot wait for Tango (`status`)."""
@@ -206,9 +233,9 @@ class Archiver(Device):
         room = free
         if self.max_size_gb:
             room = min(room, max(0, round(self.max_size_gb * _GB) - journal.size_bytes))
-        self._growth.append((time.monotonic(), journal.size_bytes))
-        (since_s, size_then), (now_s, size_now) = self._growth[0], self._growth[-1]
-        bytes_per_s = (size_now - size_then) / max(now_s - since_s, REPORT_S)
+        recent = work.recent
+        recent.note(time.monotonic(), Counts(journal.size_bytes, ingest.lost, ingest.refused, ingest.overflows))
+        bytes_per_s = recent.grown.journal_bytes / max(recent.period_s, _RATE_S)
         return Figures(
             events_per_s=ingest.events_per_s,
             lag_s=ingest.lag_s,
@@ -252,23 +279,23 @@ class Archiver(Device):
         )
 
     def _worries(self, work: _Work) -> list[str]:
-        figures, ingest = self._figures, work.ingest
+        figures, ingest, grown = self._figures, work.ingest, work.recent.grown
+        lately = f"in the last {WINDOW_S / 60:.0f} minutes"
         worries: list[str] = []
         if damaged := work.journal.recovered.damaged:
             worries.append(
                 f"Commits of an earlier run were damaged, and are kept in {', '.join(damaged)}; see `archive verify`."
             )
-        if figures.lost:
+        if grown.lost:
             worries.append(
-                f"{figures.lost} readings were lost since the start; `archive status` says of which attributes."
+                f"{grown.lost} readings were lost {lately}, {figures.lost} since the start; `archive status` says of "
+                "which attributes."
             )
-        if ingest.refused:
+        if grown.refused:
             name, reason = next(iter(ingest.refusals.copy().items()))
-            worries.append(f"{ingest.refused} events could not be stored, first of {name}: {reason}.")
-        if ingest.overflows:
-            worries.append(
-                f"Tango dropped events {ingest.overflows} times since the start; the gaps are in the archive."
-            )
+            worries.append(f"{grown.refused} events could not be stored {lately}, first of {name}: {reason}.")
+        if grown.overflows:
+            worries.append(f"Tango dropped events {grown.overflows} times {lately}; the gaps are in the archive.")
         if figures.lag_s > LAG_ALARM_S:
             worries.append(f"What arrived in the last {figures.lag_s:.0f} s is not on the disk yet: the disk is slow.")
         if figures.attributes_failed:

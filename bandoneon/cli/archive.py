@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bandoneon.cli.options import CommandError, WrongUse, data_dir, need_database, print_json, target
+from bandoneon.cli.report import HEALTHY
 from bandoneon.cli.words import coloured, duration, parse_duration_s, parse_time_ns, table
 from bandoneon.errors import BandoneonError
 
@@ -107,7 +108,6 @@ def status(
     """Show each archiver, and per attribute from where it comes and why it may be missing."""
     found = target(context)
     need_database(found)
-    from bandoneon.cli.report import HEALTHY
     from bandoneon.cli.status import report
     from bandoneon.client import call
 
@@ -117,9 +117,9 @@ def status(
         none = "this site has no archiver: add one under `archivers:` in the site file"
         raise CommandError("; ".join(now.problems) or none)
     for one in archivers:
-        one["report"] = (
-            [] if one["state"] == "UNKNOWN" else [json.loads(line) for line in call(one["device"], "AttributeReport")]
-        )
+        answers = one["state"] != "UNKNOWN"
+        one["status"] = call(one["device"], "Status") if answers else None
+        one["report"] = [json.loads(line) for line in call(one["device"], "AttributeReport")] if answers else []
     if as_json:
         print_json(archivers)
     else:
@@ -137,6 +137,8 @@ def _show_archiver(one: dict[str, Any], every: bool) -> None:
         f"{one['device']}  {coloured(one['state'])}, {one['attributes']} attributes, "
         f"{one['events_per_s']:.1f} events/s, {duration(one['lag_s'])} behind, {one['lost']} lost"
     )
+    if one["state"] not in HEALTHY:
+        print("\n".join(f"  {line}" for line in one["status"].splitlines()))
     rows = one["report"]
     shown = rows if every else [row for row in rows if row.get("reason") or row.get("lost")]
     if shown:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bandoneon.cli.archive import _show_archiver
 from bandoneon.cli.options import CommandError, Target
 from bandoneon.cli.report import FRESH_S, Report, archiver_file, from_files
 from bandoneon.cli.status import report, show
@@ -201,3 +202,12 @@ def test_a_server_that_fails_is_shown_with_its_last_words(up: Target, capsys: py
     write_report(run_of(up), [{**server("Meter/1", state="given_up"), "last_lines": ["first", "no such port"]}])
     show(report(up))
     assert "Meter/1 said last: no such port (more: ./run logs Meter/1)\n" in capsys.readouterr().out
+
+
+def test_archive_status_says_why_an_archiver_is_not_well(capsys: pytest.CaptureFixture[str]) -> None:
+    """The device's own sentences, beneath its figures; none where all is well."""
+    figures = {"device": "archive/demo/1", "attributes": 1, "events_per_s": 0.0, "lag_s": 0.0, "lost": 3, "report": []}
+    _show_archiver(figures | {"state": "ALARM", "status": "3 readings were lost.\nThe disk is slow."}, every=False)
+    assert capsys.readouterr().out.splitlines()[1:] == ["  3 readings were lost.", "  The disk is slow."]
+    _show_archiver(figures | {"state": "RUNNING", "status": "Archiving 1 attributes."}, every=False)
+    assert "Archiving" not in capsys.readouterr().out
