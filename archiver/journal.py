@@ -30,8 +30,9 @@ from archiver.commits import (
     read_segment,
     segment_paths,
 )
+from archiver.durable import sync_directory
 from archiver.index import CHECKPOINT, DEFINES, Entry, IndexWriter
-from archiver.recovery import damaged_parts, is_damaged, recover, sync_directory
+from archiver.recovery import damaged_parts, is_damaged, recover
 from bandoneon.record import AttributeDefinition, Kind, Row
 
 __all__ = [

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from archiver.checkpoint import Checkpoint
 from archiver.commits import Commit, SegmentReader, definitions_in, open_at, segment_paths
+from archiver.durable import sync_directory
 from archiver.index import CHECKPOINT, index_path, read_index
 from bandoneon.record import AttributeDefinition
 
@@ -142,12 +143,3 @@ def is_damaged(path: Path, end: int) -> bool:
     for _ in again.commits():
         pass
     return again.end == end  # else the archiver went on meanwhile
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a new file's name durable."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

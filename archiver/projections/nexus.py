@@ -33,6 +33,7 @@ import numpy as np
 from h5py import h5s
 from numpy.typing import NDArray
 
+from archiver.durable import sync_directory
 from bandoneon.record import Quality
 
 CHUNK_BYTES = 8192
@@ -162,13 +163,19 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make a new file's name durable."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _give_name(temporary: Path, path: Path) -> None:
+    """Rename a file, durably, without replacing another that came to be there meanwhile: FileExistsError then.
+
+    The name is taken by an empty file first, since a rename alone replaces, and not every file system has hard links. A
+    kill in between leaves the empty file, which the next start removes.
+    """
+    path.touch(exist_ok=False)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        temporary.replace(path)
+    except BaseException:
+        path.unlink()
+        raise
+    sync_directory(path.parent)
 
 
 class DeviceFile:
@@ -197,14 +204,11 @@ class DeviceFile:
             self._cursor = self._file.create_dataset(_CURSOR, shape, "i8", fillvalue=-1)
             self._write_cursor(Cursor(-1, -1))
             self._file.swmr_mode = True
-            # unlike a rename it never replaces what another archiver made meanwhile
-            path.hardlink_to(temporary)
-            _sync_directory(path.parent)
+            _give_name(temporary, path)
         except BaseException:
             self._file.close()
+            temporary.unlink(missing_ok=True)
             raise
-        finally:
-            temporary.unlink()
 
     def _create(self, device: str, archiver: str, begin: Position) -> None:
         self._file.attrs.update(NX_class="NXroot", default="entry", device=device, archiver=archiver, finished=0)

@@ -1,5 +1,7 @@
 """The HDF5 files as a plain h5py reader sees them, live and finished."""
 
+import errno
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -305,6 +307,31 @@ def test_a_file_has_its_name_only_when_it_can_be_read(tmp_path: Path, monkeypatc
     file = DeviceFile(path, DEVICE, "archive/demo/1", {"power": POWER})
     assert seen == [[]]
     file.close()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_never_takes_the_place_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of one that another archiver made meanwhile, and a file system needs no hard links for that."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "2026-09-21.h5"
+    create = DeviceFile._create
+
+    def overtaken(*arguments: Any) -> None:
+        create(*arguments)
+        path.write_text("another")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeviceFile, "_create", overtaken)
+        with pytest.raises(FileExistsError):
+            DeviceFile(path, DEVICE, "archive/demo/1", {"power": POWER})
+    assert [(one, one.read_text()) for one in tmp_path.iterdir()] == [(path, "another")]
+    path.unlink()
+    DeviceFile(path, DEVICE, "archive/demo/1", {"power": POWER}).close()
+    assert read_state(path).archiver == "archive/demo/1"
     assert list(tmp_path.iterdir()) == [path]
 
 
