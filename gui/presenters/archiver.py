@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from gui.presenters.readings import Readings, state_of
+from gui.presenters.readings import Reading, Readings, state_of
 from gui.presenters.text import NONE, fixed
 
 _HOURS_SHOWN_AS_DAYS = 72
@@ -40,15 +40,20 @@ class Archiver:
 
     def view(self, now_s: float) -> ArchiverView:
         """Return what the strip shows."""
-        lag_s = self.lag_s.number()
+
+        def number(reading: Reading) -> float | None:
+            """The last one, unless the archiver says now that there is none."""
+            return reading.number() if reading.usable(now_s) or not reading.health.alive(now_s) else None
+
+        lag_s = number(self.lag_s)
         in_ms = lag_s is not None and lag_s < 1
-        lost = self.lost.number()
-        used_pct = self.disk_used_pct.number()
-        free = fixed(self.disk_free_gib.number(), 1)
-        full_in, full_caption = full_text(self.hours_to_full.number())
+        lost = number(self.lost)
+        used_pct = number(self.disk_used_pct)
+        free = fixed(number(self.disk_free_gib), 1)
+        full_in, full_caption = full_text(number(self.hours_to_full))
         return ArchiverView(
             state_of(self.state, now_s),
-            fixed(self.events_per_s.number(), 0),
+            fixed(number(self.events_per_s), 0),
             fixed(None if lag_s is None else lag_s * 1000 if in_ms else lag_s, 0 if in_ms else 1),
             "Lag, ms" if in_ms or lag_s is None else "Lag, s",
             fixed(lost, 0),

@@ -89,6 +89,10 @@ class EditField:
         """Return why nothing can be written now; "" when it can."""
         return ""
 
+    def present(self, now_s: float) -> bool:
+        """Whether what is shown describes the present, so that an edit of it may be written."""
+        return self.reading.usable(now_s)
+
     def waiting(self, now_s: float) -> bool:
         """Whether a value was written a moment ago, and no reading has come since."""
         sent = self._sent
@@ -151,29 +155,30 @@ class EditField:
 
     def view(self, now_s: float) -> FieldView:
         """Return what the editor shows now."""
-        alive = self.reading.health.alive(now_s)
         known = self.readback() is not None
         shown = self.format(self.readback())
         if not self.waiting(now_s):
             self._sent = None
         text = self._edit if self._edit is not None else self._sent.text if self._sent else shown
-        note, role = self._note(alive, shown)
-        return FieldView(text, alive and known and not self.busy, self.pending, note, role, self.tip())
+        note, role = self._note(shown, now_s)
+        return FieldView(text, self.present(now_s) and known and not self.busy, self.pending, note, role, self.tip())
 
     def tip(self) -> str:
         """Return what may be written, and the keys."""
         allowed = "" if self.low is None or self.high is None else f"{self.low:g} to {self.high:g} {self.unit}. "
         return f"{allowed}Enter applies, Esc reverts"
 
-    def _note(self, alive: bool, shown: str) -> tuple[str, Role]:
+    def _note(self, shown: str, now_s: float) -> tuple[str, Role]:
         if self.error:
             return self.error, "error"
         if self.busy:
             return "Applying…", "caption"
         if self._edit is not None:
             return f"Edited, was {shown or NONE} {self.unit}".rstrip(), "pending"
-        if not alive:
+        if not self.reading.health.alive(now_s):
             return "Offline", "caption"
+        if not self.present(now_s):
+            return "Not valid", "caption"
         if self._sent is not None:
             return self.sent_note, "caption"
         return self.hint(), "caption"
@@ -209,7 +214,7 @@ class ApplyView(NamedTuple):
 def apply_view(fields: Sequence[EditField], now_s: float) -> ApplyView:
     """Return the state of the buttons that act on all edited fields."""
     edited = sum(field.pending for field in fields)
-    possible = all(not field.busy and field.reading.health.alive(now_s) for field in fields)
+    possible = all(not field.busy and (field.present(now_s) or not field.pending) for field in fields)
     return ApplyView(f"Apply {edited}" if edited > 1 else "Apply", edited > 0 and possible)
 
 

@@ -136,8 +136,11 @@ class Reading:
         return self.health.age_s(now_s)
 
     def _draw(self, time_s: float) -> None:
+        if self.ring is None:
+            return
         number = self.number()
-        if self.ring is None or number is None:
+        if number is None:
+            self._mark_gap(time_s)
             return
         if self.health.silences != self._silences:
             self._silences = self.health.silences

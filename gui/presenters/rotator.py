@@ -37,6 +37,10 @@ class TargetField(EditField):
             return ""
         return "Still turning: wait, or press STOP" if state == "MOVING" else f"Not while {state}"
 
+    def present(self, now_s: float) -> bool:
+        """A set-point is present also while the position is not: the next one may be typed while the mount turns."""
+        return self.reading.health.alive(now_s)
+
     def waiting(self, now_s: float) -> bool:
         """Whether the move that was started has not ended."""
         return super().waiting(now_s) or (self._sent is not None and self._state.value == "MOVING")

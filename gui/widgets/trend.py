@@ -141,7 +141,7 @@ class Trend(QWidget):
             if alive != self._alive[number]:
                 self._alive[number] = alive
                 self._curves[number].setPen(_pen(number, alive))
-                self._mark_stale(number, not alive)
+            self._mark_stale(number, not one.reading.usable(now_s))
         for row in range(len(self._units)):
             self._fit(row)
         if self._plots and not self.paused:

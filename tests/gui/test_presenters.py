@@ -210,6 +210,17 @@ def test_a_value_that_is_no_number_is_not_shown_as_one(readings: Readings) -> No
     assert (view.text, view.enabled) == ("", True)
 
 
+def test_a_setting_that_cannot_be_read_is_not_shown_as_present(readings: Readings) -> None:
+    """A device that lives without its instrument: the last value stays, nothing can be applied, an edit is kept."""
+    field = wavelength(readings)
+    field.reading.accept(None, "INVALID", 1001.0, 11.0)
+    view = field.view(11.0)
+    assert (view.text, view.enabled, view.note) == ("1064", False, "Not valid")
+    field.edit("1000")
+    assert apply_view([field], 11.0) == ("Apply", False)
+    assert field.view(11.0).pending
+
+
 def test_an_edit_survives_its_server(readings: Readings) -> None:
     """While the device is silent the edit is kept, and cannot be applied."""
     field = wavelength(readings)
@@ -323,6 +334,8 @@ def test_the_archiver_strip_has_units_and_marks_losses(link: FakeLink) -> None:
     )  # fmt: skip
     assert view.disk == "Disk used 61 %, 88.4 GiB free"
     assert (view.full_in, view.full_caption, view.stale) == ("47", "Disk full in, days", False)
+    link.put(f"{ARCHIVER}/lag_s", None, "INVALID")
+    assert archiver.view(time.monotonic()).lag == "–"
     assert archiver.view(time.monotonic() + 10).stale
     assert full_text(None) == ("–", "Disk full in")
     assert full_text(5.0) == ("5", "Disk full in, hours")

@@ -143,6 +143,16 @@ def test_what_is_no_number_is_a_dash_in_the_statistics(readings: Readings) -> No
     assert statistics(power, 990.0, 1001.0, 11.0, 1.0, 3).now == "–"
 
 
+def test_what_is_no_number_is_a_gap_in_the_curve(readings: Readings) -> None:
+    """The value before NaN is not drawn on to now as if the instrument still measured it."""
+    power = readings.get("lab/power/1", "power", ring=True)
+    power.accept(1.0, "VALID", 1000.0, 10.0)
+    power.accept(float("nan"), "VALID", 1001.0, 11.0)
+    times, values = visible(power, 990.0, 1003.0, 13.0)
+    assert np.isnan(values[-1])
+    assert times[-1] == 1001.0
+
+
 def test_nothing_has_no_limits() -> None:
     """Curves without a finite value have no limits."""
     assert limits([np.array([np.nan]), np.array([])]) is None

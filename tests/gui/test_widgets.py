@@ -315,6 +315,14 @@ def test_a_dead_device_dims_its_curve(trend: Trend) -> None:
     assert trend._numbers[0][0].property("stale") == "true"
 
 
+def test_the_last_value_of_an_instrument_that_is_away_is_grey(trend: Trend, link: FakeLink) -> None:
+    """Its device lives and says INVALID: what stands under Now is old."""
+    link.put(f"{POWER}/power", None, "INVALID")
+    trend.refresh(time.monotonic() + 1)
+    assert trend._numbers[0][0].property("stale") == "true"
+    assert trend._numbers[1][0].property("stale") == "false"
+
+
 def test_the_pointer_reads_the_curves(trend: Trend) -> None:
     """The values under the pointer are told with their units, and nothing when it leaves."""
     said: list[str] = []
