@@ -1,6 +1,7 @@
 """Commands about a site: up, down, status, plan, apply, logs."""
 
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ import typer
 
 from bandoneon.cli import processes
 from bandoneon.cli.options import DEMO, CommandError, Options, Target, need_database, print_json, target
+from bandoneon.cli.words import readable
 from bandoneon.errors import SiteError
 from bandoneon.site.running import RunningSite, default_data, default_root
 
@@ -131,18 +133,19 @@ def logs(
     server: Annotated[str, typer.Argument(metavar="SERVER", help="Class/instance, or spawner")],
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is appended.")] = False,
 ) -> None:
-    """Show the end of a server's log."""
+    """Show the end of a server's log: lines to read in a terminal, the JSON records elsewhere."""
     site = target(context).need_running()
     log = site.logs / f"{server.replace('/', '_')}.log"
     if not log.exists():
         known = sorted(path.stem for path in site.logs.glob("*.log"))
         raise CommandError(f"there is no log of {server}: known are {', '.join(known) or 'none'}")
     text, offset = processes.tail(log, LOG_LINES)
-    print(text, end="" if follow or text.endswith("\n") else "\n", flush=True)
-    if follow:
-        with contextlib.suppress(KeyboardInterrupt):
-            for more in processes.follow(log, offset):
-                print(more, end="", flush=True)
+    if not (follow or text.endswith("\n")):
+        text += "\n"
+    pieces = itertools.chain([text], processes.follow(log, offset) if follow else ())
+    with contextlib.suppress(KeyboardInterrupt):
+        for piece in readable(pieces) if sys.stdout.isatty() else pieces:
+            print(piece, end="", flush=True)
 
 
 def _plan(context: typer.Context, site: Path, prune: bool) -> "tuple[SiteFile, Plan, Callable[[], None]]":

@@ -1,9 +1,10 @@
 """Times, durations and tables as the command line prints them."""
 
+import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from bandoneon.cli.options import WrongUse
@@ -17,7 +18,10 @@ _COLOURS = {
     "given_up": 31,
     "fault": 31,
     "hung": 31,
+    "error": 31,
+    "critical": 31,
     "backing_off": 33,
+    "warning": 33,
     "alarm": 33,
 }
 
@@ -75,6 +79,34 @@ def duration(seconds: float) -> str:
 def clock(time_s: float) -> str:
     """Return a moment as the operator's clock shows it, to the millisecond."""
     return datetime.fromtimestamp(time_s).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def readable(log: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of a log, which comes in pieces, as a person reads them, each when it is whole."""
+    rest = ""
+    for piece in log:
+        *whole, rest = (rest + piece).split("\n")
+        yield from (f"{_log_line(line)}\n" for line in whole)
+    if rest:
+        yield f"{_log_line(rest)}\n"
+
+
+def _log_line(line: str) -> str:
+    """Return a record of `bandoneon.logging` as text; another line as it is."""
+    try:
+        record = json.loads(line)
+        time_s = datetime.fromisoformat(record.pop("timestamp")).timestamp()
+        level, event = str(record.pop("level")), str(record.pop("event"))
+        source = record.pop("device", record.get("server"))
+        record.pop("server", None)
+        exception = record.pop("exception", None)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return line
+    named = " ".join(f"{key}={value!r}" for key, value in record.items())
+    day = datetime.fromtimestamp(time_s).strftime("%Y-%m-%d")
+    parts = (f"{day} {clock(time_s)} ", coloured(level, f"{level:<8}"), f"{source}:" if source else "", event, named)
+    text = " ".join(part for part in parts if part)
+    return f"{text}\n{exception}" if exception else text
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

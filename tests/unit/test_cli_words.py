@@ -1,11 +1,12 @@
 """Times, durations and tables of the command line."""
 
+import json
 import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from bandoneon.cli.words import BadTime, coloured, duration, parse_duration_s, parse_time_ns, table
+from bandoneon.cli.words import BadTime, clock, coloured, duration, parse_duration_s, parse_time_ns, readable, table
 
 NOW = datetime(2026, 11, 23, 16, 0, 0, 250000, tzinfo=timezone(timedelta(hours=1)))
 S = 10**9
@@ -86,3 +87,26 @@ def test_states_have_colours_in_a_terminal_only(monkeypatch: pytest.MonkeyPatch)
     assert coloured("42") == "42"
     monkeypatch.setenv("NO_COLOR", "1")
     assert coloured("FAULT") == "FAULT"
+
+
+def test_a_log_is_read_by_a_person_and_by_a_program() -> None:
+    """A record becomes time, level, device, event and the rest by name; what is no record stays as it is."""
+    moment = datetime(2026, 11, 25, 10, 33, 1, 621361, tzinfo=UTC)
+    record = {
+        "device": "tango/admin/local", "reason": "5 restarts", "state": None, "event": "given up", "level": "error",
+        "timestamp": "2026-11-25T10:33:01.621361Z", "server": "Supervisor/local", "exception": "Traceback\n  line 1",
+    }  # fmt: skip
+    whole = f"{json.dumps(record)}\nReady to accept request\n[1]\n"
+    day = moment.astimezone().strftime("%Y-%m-%d")
+    assert "".join(readable([whole[:30], whole[30:], "half a li", "ne"])) == (
+        f"{day} {clock(moment.timestamp())}  error    tango/admin/local: given up reason='5 restarts' state=None\n"
+        "Traceback\n  line 1\nReady to accept request\n[1]\nhalf a line\n"
+    )
+
+
+def test_a_record_without_a_device_names_its_server() -> None:
+    """A spawner's line has neither."""
+    record = {"event": "ready", "level": "info", "timestamp": "2026-11-25T10:33:01Z", "server": "Archiver/demo_1"}
+    assert "  info     Archiver/demo_1: ready\n" in "".join(readable([json.dumps(record)]))
+    del record["server"]
+    assert "".join(readable([json.dumps(record)])).endswith("  info     ready\n")
