@@ -20,6 +20,10 @@ class Moody(Device):
         """Be what it was told, or fail."""
         return DevState.names[self.mood]
 
+    def dev_status(self) -> str:
+        """Say so."""
+        return f"Feels {self.mood}."
+
     @command(dtype_in=str, doc_in="a state, or anything else for a failure")
     def Be(self, mood: str) -> None:
         """Change its mood."""

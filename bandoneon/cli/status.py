@@ -79,7 +79,9 @@ def report(found: Target) -> Report:
 def show(now: Report) -> None:
     """Print a report as tables."""
     moment = datetime.now(UTC)
-    print(f"{now.site} at {now.tango_host}: {coloured('ready') if now.ready else 'not ready'}")
+    ill = [device for one in now.servers for device in one.get("ill") or ()]
+    attention = f", {len(ill)} of its devices {'needs' if len(ill) == 1 else 'need'} attention" if ill else ""
+    print(f"{now.site} at {now.tango_host}: {coloured('ready') if now.ready else 'not ready'}{attention}")
     rows = [
         [
             one["name"],
@@ -95,6 +97,9 @@ def show(now: Report) -> None:
     for one in now.servers:
         if one.get("last_lines"):
             print(f"{one['name']} said last: {one['last_lines'][-1]} (more: {program()} logs {one['name']})")
+    for device in ill:
+        first_line = device["status"].partition("\n")[0]
+        print(f"{device['device']} is {coloured(device['state'])}: {first_line}")
     if now.archivers:
         rows = [[_figure(one.get(key)) for key in ARCHIVER_SHOWN] for one in now.archivers]
         print()

@@ -23,6 +23,7 @@ _COLOURS = {
     "backing_off": 33,
     "warning": 33,
     "alarm": 33,
+    "unknown": 35,
 }
 
 

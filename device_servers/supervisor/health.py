@@ -1,5 +1,7 @@
 """Whether servers answer: their admin device, and State of each of their devices, each call with a deadline.
 
+What a device in ALARM, FAULT or UNKNOWN says of it is kept.
+
 Proxies are kept while a server runs, so that a database that is away or frozen is not taken for a hanging server.
 """
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportMissingTypeStubs=false
@@ -7,6 +9,7 @@ Proxies are kept while a server runs, so that a database that is away or frozen 
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Final, NamedTuple
 
 import tango
@@ -34,6 +37,17 @@ class Answer(Enum):
 _WORST_FIRST: Final = (Answer.SILENT, Answer.UNKNOWN, Answer.STARTING)
 
 
+ILL: Final = frozenset({"ALARM", "FAULT", "UNKNOWN"})
+"""States of a device that need a person."""
+
+
+class Ill(NamedTuple):
+    """State and Status of a device that needs a person."""
+
+    state: str
+    status: str
+
+
 class _Known(NamedTuple):
     pid: int
     proxies: dict[str, tango.DeviceProxy]
@@ -44,6 +58,8 @@ class Health:
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
+        self.ill: dict[str, Ill] = {}
+        """The devices that needed a person when they were last asked."""
 
     def check(self, name: str, pid: int, devices: tuple[str, ...]) -> Answer:
         """Ask server `name`, which has to be process `pid`, and its devices."""
@@ -61,10 +77,19 @@ class Health:
             return Answer.SILENT if answer is Answer.SILENT else Answer.UNKNOWN
         found: set[Answer] = set()
         for one in devices:
-            found.add(_ask(known.proxies, one, _state))
+            found.add(_ask(known.proxies, one, partial(self._state, one)))
             if Answer.SILENT in found:
                 break
         return next((answer for answer in _WORST_FIRST if answer in found), Answer.READY)
+
+    def _state(self, name: str, proxy: tango.DeviceProxy) -> Answer:
+        # the command, since the CORBA attribute `state` does not carry what a device says of its failure
+        state = str(proxy.command_inout("State"))
+        if state in ILL:
+            self.ill[name] = Ill(state, str(proxy.command_inout("Status")))
+        else:
+            self.ill.pop(name, None)
+        return Answer.STARTING if state == "INIT" else Answer.READY
 
 
 def _ask(proxies: dict[str, tango.DeviceProxy], name: str, call: Callable[[tango.DeviceProxy], Answer]) -> Answer:
@@ -79,12 +104,6 @@ def _ask(proxies: dict[str, tango.DeviceProxy], name: str, call: Callable[[tango
 def _ping(proxy: tango.DeviceProxy) -> Answer:
     proxy.ping()
     return Answer.READY
-
-
-def _state(proxy: tango.DeviceProxy) -> Answer:
-    # the command, since the CORBA attribute `state` does not carry what a device says of its failure
-    initialising = proxy.command_inout("State") == tango.DevState.INIT
-    return Answer.STARTING if initialising else Answer.READY
 
 
 def judge(error: tango.DevFailed) -> Answer:

@@ -12,6 +12,7 @@ import psutil
 
 from bandoneon.logging import get_logger
 from device_servers.supervisor.fleet import HISTORY_KEPT, Kept, Server
+from device_servers.supervisor.health import Ill
 from device_servers.supervisor.logs import Logs
 
 
@@ -101,9 +102,10 @@ class Memory:
 class Reporter:
     """Describes servers, with what their processes use."""
 
-    def __init__(self, path: Path, logs: Logs) -> None:
+    def __init__(self, path: Path, logs: Logs, ill: Mapping[str, Ill]) -> None:
         self._path = path
         self._logs = logs
+        self._ill = ill
         self._processes: dict[str, psutil.Process] = {}
 
     def make(self, servers: Iterable[Server], problem: str) -> str:
@@ -124,9 +126,15 @@ class Reporter:
             "restarts": server.restarts,
             "since": since,
             "last_exit": server.last_exit or None,
+            "ill": self._ill_of(server.registered.devices) if server.state == "running" else [],
             **self._measure(server.name, server.pid),
             "last_lines": self._logs.last_lines(server.name) if server.state in ("given_up", "backing_off") else [],
         }
+
+    def _ill_of(self, devices: Iterable[str]) -> list[dict[str, str]]:
+        """Return which devices need a person, and what they say."""
+        found = [(device, self._ill.get(device)) for device in devices]
+        return [{"device": device, **ill._asdict()} for device, ill in found if ill is not None]
 
     def _measure(self, name: str, pid: int | None) -> dict[str, float | int | None]:
         """Return what a server's process uses; its CPU time counts from the last call."""

@@ -366,10 +366,11 @@ class Asker:
         "from device_servers.supervisor.health import Health\n"
         "health = Health()\n"
         "for line in sys.stdin:\n"
-        "    print(health.check(*json.loads(line)).name, flush=True)\n"
+        "    print(json.dumps([health.check(*json.loads(line)).name, health.ill]), flush=True)\n"
     )
 
     def __init__(self, tango_host: str) -> None:
+        self.ill: dict[str, list[str]] = {}
         self._popen = subprocess.Popen(
             [sys.executable, "-c", self.CODE],
             stdin=subprocess.PIPE,
@@ -380,11 +381,12 @@ class Asker:
         )
 
     def check(self, name: str, pid: int, devices: tuple[str, ...]) -> Answer:
-        """What `Health.check` returns."""
+        """What `Health.check` returns; `ill` is which devices need a person afterwards."""
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         print(json.dumps([name, pid, devices]), file=self._popen.stdin, flush=True)
-        return Answer[self._popen.stdout.readline().strip()]
+        answer, self.ill = json.loads(self._popen.stdout.readline())
+        return Answer[answer]
 
     def __enter__(self) -> Self:
         return self
@@ -430,6 +432,18 @@ class TestHealth:
             database.device(name).command_inout("Be", "ON")
         assert health.check("Moody/1", server.pid, devices) is Answer.READY
         assert health.check("Moody/1", server.pid + 1, devices) is Answer.UNKNOWN
+
+    def test_a_device_that_needs_a_person_says_why(
+        self, database: TangoDatabase, server: Process, health: Asker
+    ) -> None:
+        """Its State and Status are kept, until it is well."""
+        name = "test/moody/1"
+        database.device(name).command_inout("Be", "ALARM")
+        assert health.check("Moody/1", server.pid, (name,)) is Answer.READY
+        assert health.ill == {name: ["ALARM", "Feels ALARM."]}
+        database.device(name).command_inout("Be", "ON")
+        health.check("Moody/1", server.pid, (name,))
+        assert health.ill == {}
 
     def test_an_error_of_a_device_is_an_answer(self, database: TangoDatabase, server: Process, health: Asker) -> None:
         """The server is there; what is wrong with the device is the device's to tell."""

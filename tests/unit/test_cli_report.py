@@ -211,3 +211,13 @@ def test_archive_status_says_why_an_archiver_is_not_well(capsys: pytest.CaptureF
     assert capsys.readouterr().out.splitlines()[1:] == ["  3 readings were lost.", "  The disk is slow."]
     _show_archiver(figures | {"state": "RUNNING", "status": "Archiving 1 attributes."}, every=False)
     assert "Archiving" not in capsys.readouterr().out
+
+
+def test_a_device_that_needs_a_person_is_named(up: Target, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every server runs, and the cable of an instrument is out: the first line says that there is something to read."""
+    ill = [{"device": "lab/power/1", "state": "UNKNOWN", "status": "The line is silent.\nMore."}]
+    write_report(run_of(up), [{**SERVERS[0], "ill": ill}, SERVERS[1]])
+    show(report(up))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "x at 127.0.0.1:1: ready, 1 of its devices needs attention"
+    assert "lab/power/1 is UNKNOWN: The line is silent." in lines

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from device_servers.supervisor.fleet import HISTORY_KEPT, Kept, Registered, Server
+from device_servers.supervisor.health import Ill
 from device_servers.supervisor.logs import LAST_LINES, READ_BYTES, RECORDS_KEPT, Logs, record_of
 from device_servers.supervisor.policy import Policy
 from device_servers.supervisor.report import History, Memory, Reporter
@@ -198,21 +199,26 @@ def test_a_disk_that_takes_nothing_stops_no_supervisor(tmp_path: Path) -> None:
     """History and report are written where nothing can be."""
     nowhere = tmp_path / "missing"
     History(nowhere / "history.jsonl").append(["{}"])
-    assert Reporter(nowhere / "report.json", Logs(nowhere)).make([], "") == "[]"
+    assert Reporter(nowhere / "report.json", Logs(nowhere), {}).make([], "") == "[]"
 
 
 def test_the_report_says_what_a_process_uses(tmp_path: Path) -> None:
-    """Memory and descriptors of one that lives; nothing of one that does not; its last words once it was given up."""
+    """And which devices of one that lives need a person; of one that was given up, its last words."""
     logs = Logs(tmp_path)
     append(logs, BENCH, "no such module\n")
     policy = Policy()
     alive = Server(Registered(METER, ("lab/meter/1",), 2, policy), "running", pid=os.getpid())
-    dead = Server(Registered(BENCH, (), 2, policy), "given_up", last_exit="code 1")
-    reporter = Reporter(tmp_path / "report.json", logs)
+    dead = Server(Registered(BENCH, ("bench/1/1",), 2, policy), "given_up", last_exit="code 1")
+    silent = Ill("UNKNOWN", "The line is silent.")
+    ill = {"lab/meter/1": silent, "bench/1/1": silent}
+    reporter = Reporter(tmp_path / "report.json", logs, ill)
     first, second = json.loads(reporter.make([alive, dead], "no database"))
     assert (first["name"], first["pid"], first["last_lines"]) == (BENCH, None, ["no such module"])
     assert first["memory_mib"] is None
     assert (second["name"], second["class"], second["devices"]) == (METER, "Meter", ["lab/meter/1"])
+    assert (first["ill"], second["ill"]) == (
+        [], [{"device": "lab/meter/1", "state": "UNKNOWN", "status": "The line is silent."}]
+    )  # fmt: skip
     assert second["memory_mib"] > 1
     assert second["descriptors"] > 2
     written = json.loads((tmp_path / "report.json").read_text())
