@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from enum import IntEnum
 
 import numpy as np
 import tango
@@ -89,12 +90,20 @@ class BenchDriver(Asking):
         self._transport.send(f"{text}\n".encode())
 
 
+class Parity(IntEnum):
+    """Of a whole number."""
+
+    EVEN = 0
+    ODD = 1
+
+
 class Bench(InstrumentDevice):
     """The Tango device of it."""
 
     quantities = (
         Quantity("value", "f8", unit="V", label="Value", doc="Grows by one a second.", deadband=0.5),
         Quantity("setting", "i4", label="Setting", doc="A setting.", access="rw", low=0, high=100),
+        Quantity("parity", Parity, label="Parity", doc="Of the setting."),
         Quantity("level", "f8", stream=True, unit="V", label="Level", doc="The value, streamed with each poll."),
         Quantity("wave", "f8", shape=(WAVEFORM,), stream=True, unit="V", label="Wave", doc="A long waveform."),
     )
@@ -116,6 +125,7 @@ class Bench(InstrumentDevice):
     def poll(self, driver: BenchDriver, due: frozenset[str]) -> Mapping[str, Value]:
         """Read everything."""
         row: dict[str, Value] = {"value": float(driver.ask("V")), "setting": int(driver.ask("S"))}
+        row["parity"] = Parity(int(row["setting"]) % 2)
         row["level"], self.spoilt = "nonsense" if self.spoilt else row["value"], False
         self.moving = driver.ask("B") == "1"
         if "wave" in due:

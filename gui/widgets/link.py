@@ -28,11 +28,25 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     import taurus
     from taurus.core import TaurusEventType
+    from taurus.core.tango.tangoattribute import TangoAttribute, TangoAttrValue
+    from taurus.core.tango.util.tango_taurus import quality_from_tango
 
 taurus.setLogLevel(taurus.Critical)
 
 RETRY_S = 2.0
 REDISCOVER_S = 10.0
+
+
+class ListenedAttribute(TangoAttribute):
+    """An attribute that can lose its value: taurus 5.4.1 raises on an enum without one, and tells no listener."""
+
+    def decode(self, attr_value: Any) -> Any:
+        """Return what taurus makes of a value; of one that is not valid its time and quality alone."""
+        if attr_value.quality != tango.AttrQuality.ATTR_INVALID:
+            return super().decode(attr_value)
+        decoded = TangoAttrValue(attr=self)
+        decoded.time, decoded.quality = attr_value.time, quality_from_tango(attr_value.quality)
+        return decoded
 
 
 class Listener:
@@ -106,8 +120,9 @@ class WatchedServer:
                 continue
             try:
                 self._make_proxy(reading.health.device)
-                attribute = taurus.Attribute(f"tango://{self._tango_host}/{reading.name}")
-                self._listeners[name] = Listener(reading, attribute)
+                full_name = f"tango://{self._tango_host}/{reading.name}"
+                taurus.Factory("tango").registerAttributeClass(full_name, ListenedAttribute)
+                self._listeners[name] = Listener(reading, taurus.Attribute(full_name))
             except Exception as problem:  # noqa: BLE001  taurus raises what it likes, and this thread must go on
                 reading.fail(sentence(problem, reading.name))
                 self._retry_s = time.monotonic() + RETRY_S

@@ -49,6 +49,20 @@ def test_an_attribute_that_is_not_there_keeps_no_other_waiting(linked: Linked) -
     assert linked.ask()["readings"]["beauty"]["value"] is None
 
 
+def test_what_an_instrument_that_is_away_last_said_is_not_valid(bench: BenchServer, linked: Linked) -> None:
+    """Also an enumeration: taurus fails to decode one that has no value."""
+    linked.ask("want", BENCH, "parity")
+    linked.wait_value("parity", "ODD")
+    bench.line.fault = "silent"
+    for attribute in ("value", "parity"):
+        wait_until(
+            lambda name=attribute: linked.ask()["readings"][name]["quality"] == "INVALID", 5, f"{attribute} is away"
+        )
+    assert linked.ask()["readings"]["parity"]["value"] == "ODD"
+    bench.line.fault = None
+    linked.wait_value("parity", "ODD")
+
+
 def test_commands_and_writes_reach_the_device_and_their_errors_come_back(bench: BenchServer, linked: Linked) -> None:
     """What the device refuses is told in its own words."""
     linked.ask("write", BENCH, "setting", 7)
