@@ -42,10 +42,11 @@ def types_server(site: TangoDatabase) -> Iterator[Process]:
 
 @contextmanager
 def archiver(
-    site: TangoDatabase, data_dir: Path, log: Path | None = None, *, subscribed: int = ALL
+    site: TangoDatabase, data_dir: Path, log: Path | None = None, *, subscribed: int = ALL, before: str = ""
 ) -> Iterator[Process]:
-    """The archiver, when it archives so many attributes. It ends well, unless the test kills it."""
-    arguments = [sys.executable, "-m", "device_servers", "Archiver", "test_1"]
+    """The archiver, when it archives so many attributes; code may run before. It ends well, unless it is killed."""
+    code = f"{before}\nimport runpy\nrunpy.run_module('device_servers', run_name='__main__', alter_sys=True)"
+    arguments = [sys.executable, "-c", code, "Archiver", "test_1"]
     environment = {"BANDONEON_DATA": str(data_dir)}
     with Process(arguments, log or site.directory / "Archiver.log", environment) as process:
         site.wait_for_device(ARCHIVER, process)

@@ -1,16 +1,11 @@
 """Where the archiver's rows come from: live servers, through Tango's events and through streams."""
 
-import threading
 from pathlib import Path
 
 import pytest
 
 from archiver.block import open_block
-from archiver.ingest import Ingest
-from archiver.journal import JournalWriter
 from archiver.query import query
-from archiver.sources import tango_servers
-from archiver.sources.selection import Selection
 from bandoneon.record import Kind, Quality
 from tests.all_types import COMBINATIONS, ROUNDS, name, same, value
 from tests.archiving import (
@@ -144,28 +139,14 @@ def test_an_attribute_that_is_replaced_by_another_is_archived_on(site: TangoData
         assert journal.of_kind(attribute, Kind.ERROR) == []
 
 
-def test_what_begins_to_push_is_archived(site: TangoDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_begins_to_push_is_archived(site: TangoDatabase, tmp_path: Path) -> None:
     """An attribute that pushed nothing when its server was found is tried again in the same run."""
-    monkeypatch.setattr(tango_servers, "REFUSED_PERIOD_S", 0.0)
-    monkeypatch.setattr(tango_servers, "CONFIGURATION_PERIOD_S", 0.0)
-    monkeypatch.setenv("TANGO_HOST", site.tango_host)
-    ingest = Ingest(JournalWriter(tmp_path))
-    servers = tango_servers.WatchedServers(Selection([f"{TYPES}/*"], [SILENT]), ingest, site.tango_host)
-
-    def state(name: str) -> str:
-        ingest.step()
-        return {status.name: status.state for status in servers.status}.get(name, "")
-
-    with types_server(site):
-        servers.start()
-        late = f"{TYPES}/late"
-        wait_until(lambda: state(late) == "not pushed", 10, "it is known")
+    at_once = "from archiver.sources import tango_servers as s\ns.REFUSED_PERIOD_S = s.CONFIGURATION_PERIOD_S = 0.0"
+    late = f"{TYPES}/late"
+    with types_server(site), archiver(site, tmp_path, before=at_once):
+        assert status_of(site, late)["state"] == "not pushed"
         site.device(TYPES).PushLate()
-        wait_until(lambda: state(late) == "archived", 10, "it is archived")
-        stopper = threading.Thread(target=servers.stop)
-        stopper.start()
-        wait_until(lambda: (ingest.step(), not stopper.is_alive())[1], 10, "everything has ended")
-        ingest.close()
+        wait_until(lambda: status_of(site, late)["state"] == "archived", 10, "it is archived")
 
 
 def test_a_killed_stream_server_begins_a_new_run(site: TangoDatabase, tmp_path: Path) -> None:
