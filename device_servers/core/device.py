@@ -4,8 +4,8 @@ A subclass gives its quantities and its probe, and says how to connect, poll, wr
 else is here: attributes, polling, events, states, limits, the line's coming and going, safe exit.
 
 Threads: the line's poll loop alone talks to the instrument on its own accord and alone pushes events, never while it
-holds the line. A client's write or command does its exchange in the client's thread, with Tango's monitor of the
-device released, so that State and Stop answer meanwhile.
+holds the line; Init pushes too, while the device is on no line. A client's write or command does its exchange in the
+client's thread, with Tango's monitor of the device released, so that State and Stop answer meanwhile.
 """
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUntypedFunctionDecorator=false
 # pyright: reportMissingTypeStubs=false, reportUnknownArgumentType=false, reportAttributeAccessIssue=false
@@ -143,9 +143,9 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
             self._driver = self.connect(loop.line)
             periods = periods_s(type(self).quantities, self.poll_period_s, self.quantity_periods_s)
         except (ValueError, BandoneonError) as error:
-            self._latch.release(Shown("FAULT", as_sentence(f"{error}: correct the property and call Init")))
-            # not pushed: after a push from inside Init a later push crashes the process (pytango 10.3.1)
-            self._publisher.know(dict.fromkeys(["identity", *self._names()]))
+            self._forget(Shown("FAULT", as_sentence(f"{error}: correct the property and call Init")))
+            self._publisher.publish({"identity": None}, time.time())
+            self._publisher.tend(self._latch.shown, {})
             return
         self._publisher.know({**self._figures(loop), "poll_count": self._poll_count})
         join(loop, self.get_name(), self, periods)
@@ -297,15 +297,15 @@ class InstrumentDevice(Device, metaclass=InstrumentMeta):
         shown = shown_after(error)
         if self._latch.shown.state != shown.state:
             self.log.warning("lost", reason=str(error))
-        self._latch.release(shown)
         if shown.state == "UNKNOWN":
             self._greeted = None
-        self._row.clear()
-        self._publisher.publish(dict.fromkeys(self._names()), time.time())
+        self._forget(shown)
 
-    def _names(self) -> list[str]:
-        """The instrument's own quantities."""
-        return [quantity.name for quantity in type(self).quantities]
+    def _forget(self, shown: Shown) -> None:
+        """Show that, and INVALID for all of the instrument's own quantities."""
+        self._latch.release(shown)
+        self._row.clear()
+        self._publisher.publish(dict.fromkeys(quantity.name for quantity in type(self).quantities), time.time())
 
     def _judge(self, began_s: float) -> None:
         if stranger := self._stranger():

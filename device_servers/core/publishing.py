@@ -1,4 +1,6 @@
-"""Keeps a device's readings and pushes them as events; used by the poll loop's thread alone, but for `reading`.
+"""Keeps a device's readings and pushes them as events; used by one thread at a time, but for `reading`.
+
+The thread is the poll loop's, or Init's while the device is on no line.
 
 ARCHIVE: every reading. CHANGE: as `states.changed` says. INVALID: on transition and once a minute. State and Status:
 both events on change, State also once a second. Tango's own detection is off; criteria and limits set in the database

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -167,16 +167,27 @@ class TestValues:
     def test_init_with_a_bad_property_is_fault_and_nothing_is_known(
         self, bench: BenchServer, name: str, value: str
     ) -> None:
-        """No value of before is taken for good; with the property put right all is well again."""
-        before = list(bench.device.get_property(name)[name])
-        bench.device.put_property({name: value})
-        bench.device.command_inout("Init")
-        assert bench.state() == "FAULT"
-        assert "call Init" in bench.device.status()
-        assert bench.device.read_attribute("value").quality == INVALID
-        bench.device.put_property({name: before})
-        bench.device.command_inout("Init")
-        bench.wait_for("ON")
+        """No value of before is taken for good, by a subscriber neither; put right all is well again, each time."""
+        good = list(bench.device.get_property(name)[name])
+        kinds = (ARCHIVE, CHANGE)
+        with ExitStack() as stack:
+
+            def queues(attribute: str) -> list[PullQueue]:
+                return [stack.enter_context(events(bench.device, attribute, kind)) for kind in kinds]
+
+            identities, states, values = queues("identity"), queues("State"), [*queues("value"), *queues("setting")]
+            for _ in range(10):
+                bench.device.put_property({name: value})
+                bench.device.command_inout("Init")
+                assert bench.state() == "FAULT"
+                assert "call Init" in bench.device.status()
+                assert bench.device.read_attribute("value").quality == INVALID
+                wait_for_last([*identities, *values], qualities, INVALID)
+                wait_for_last(states, pushed, "FAULT")
+                bench.device.put_property({name: good})
+                bench.device.command_inout("Init")
+                wait_for_last(values, qualities, VALID)
+                wait_for_last(states, pushed, "ON")
 
 
 class TestEvents:
@@ -608,6 +619,12 @@ class TestEnd:
 def qualities(queue: PullQueue) -> list[tango.AttrQuality]:
     """The qualities that came."""
     return [event.attr_value.quality for event in queue.take() if not event.err]
+
+
+def wait_for_last(queues: list[PullQueue], taken: Callable[[PullQueue], list[Any]], last: object) -> None:
+    """Wait until each queue's last event is that, as `taken` has it."""
+    for queue in queues:
+        wait_until(lambda queue=queue: taken(queue)[-1:] == [last], 5, f"the last event is {last}")
 
 
 def pushed(queue: PullQueue) -> list[str]:
