@@ -159,6 +159,9 @@ class PollLoop:
         with self._changed:
             self._members.pop(name, None)
             self.schedule.remove(name)
+            probe = self._probes.pop(name, None)
+            if probe is not None and all(probe.request != other.request for other in self._probes.values()):
+                self.line.drop_probe(probe)
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._inside != name)
 
@@ -307,10 +310,11 @@ class PollLoop:
 
     def _bring_back_for_others(self, name: str) -> None:
         """One member did not answer. If the line itself works the others go on, and it is tried less and less often."""
-        if self._members.keys() <= {name}:
+        failed = self._probes.get(name)
+        if failed is None or self._members.keys() <= {name}:
             return
         try:
-            self.line.reconnect_briefly(self._probes[name])
+            self.line.reconnect_briefly(failed)
         except BandoneonError as error:
             self._tell_down(error)
             return

@@ -15,6 +15,7 @@ import itertools
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -172,8 +173,9 @@ class Line:
         self.connected = False
         self.problem = "not connected yet"
         """Why there is no connection."""
-        self._probes = [probe]
-        """Those that were answered last come first."""
+        self._probes = OrderedDict({probe.request: probe})
+        """Of instruments that should be on the line; those that were answered last come first."""
+        self._guesses: dict[bytes, Probe] = {}
         self._link: Link | None = None
         self._received = b""
         self._kept: list[bytes] = []
@@ -297,7 +299,8 @@ class Line:
         failed has to be left alone for `LATE_LIMIT_S`: its late reply is not waited out. The replies of instruments
         that share a line tell whose they are.
         """
-        others = [probe for probe in self._probes if probe.request != failed.request]
+        self._put_last(failed)
+        others = [probe for probe in self._probes.values() if probe.request != failed.request]
         try:
             with self._renewing:
                 self._renew(BRIEF_S, lambda link: self._prove(link, others, BRIEF_S))
@@ -321,14 +324,27 @@ class Line:
 
     def _wait_out_and_prove(self, link: Link, meanwhile: Callable[[], None]) -> None:
         self._drain(link, self._late_until_s, meanwhile)
-        self._prove(link, self._probes, math.inf, meanwhile)
+        guesses = [guess for request, guess in self._guesses.items() if request not in self._probes]
+        self._prove(link, [*self._probes.values(), *guesses], math.inf, meanwhile)
         self._kept.clear()
         self.generation += 1
 
     def add_probe(self, probe: Probe) -> None:
         """Let another instrument on this line prove it too: one that answers is enough."""
-        if all(probe.request != known.request for known in self._probes):
-            self._probes.append(probe)
+        known = self._probes.get(probe.request)
+        if known is None or known.timeout_s < probe.timeout_s:
+            self._probes[probe.request] = probe
+
+    def drop_probe(self, probe: Probe) -> None:
+        """Its instrument is no longer asked to prove this line."""
+        self._probes.pop(probe.request, None)
+
+    def add_guess(self, probe: Probe) -> None:
+        """Let an instrument prove this line of which nobody knows whether it is there.
+
+        It is asked after all others, and only when there is time, until it has answered once.
+        """
+        self._guesses[probe.request] = probe
 
     def close(self) -> None:
         """Let go of the link; later calls fail with LinkDown. Without effect while the link is being made anew."""
@@ -342,10 +358,10 @@ class Line:
     def _prove(
         self, link: Link, probes: Iterable[Probe], within_s: float, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        """Have one of `probes` answered; those that are not come last the next time."""
+        """Have one of `probes` answered; it comes first the next time, and those that were not come last."""
         deadline_s = time.monotonic() + within_s
         problem: Exception = LinkDown(f"no other instrument is known at {self.url}")
-        for probe in tuple(probes):
+        for probe in probes:
             timeout_s = min(probe.timeout_s, deadline_s - time.monotonic())
             if timeout_s <= 0:
                 break
@@ -353,14 +369,17 @@ class Line:
                 self._ask(link, probe.request, probe.reply, timeout_s, probe.accept)
             except ReplyTimeout as error:
                 problem = error
-                self._probes.remove(probe)
-                self._probes.append(probe)
+                self._put_last(probe)
             else:
-                self._probes.remove(probe)
-                self._probes.insert(0, probe)
+                self.add_probe(probe)
+                self._probes.move_to_end(probe.request, last=False)
                 return
             meanwhile()
         raise problem
+
+    def _put_last(self, probe: Probe) -> None:
+        with contextlib.suppress(KeyError):  # a guess, or its device has left meanwhile
+            self._probes.move_to_end(probe.request)
 
     def _need_connection(self) -> Link:
         self._settled.wait(max(0.0, self._turns.asked_s + CALL_S - REPLY_S - time.monotonic()))

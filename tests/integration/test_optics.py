@@ -4,12 +4,13 @@ import contextlib
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import tango
 
+from bandoneon.tangolink.subscription import PullQueue
 from device_servers.core.wire_server import WireServer
 from device_servers.instruments.ell14.sim import PULSES_PER_REV
 from device_servers.optical_bench import OpticalBench
@@ -243,6 +244,32 @@ def test_an_absent_mount_does_not_disturb_the_others(optics: Optics) -> None:
     assert str(optics.turning.state()) == "ON"
     mounts["3"] = gone
     optics.wait(optics.other, "ON", 15)
+
+
+def test_a_mount_stays_on_whatever_the_address_of_an_absent_one(optics: Optics) -> None:
+    """Nobody is at the addresses between the two: they are not asked while the mount that is there waits."""
+    optics.other.command_inout("ChangeAddress", "9")
+    optics.other.put_property({"address": "9"})
+    optics.other.command_inout("Init")
+    optics.wait(optics.other, "ON")
+    before = optics.other.read_attribute("poll_count").value
+    wait_until(lambda: optics.other.read_attribute("poll_count").value > before, 5, "it is polled")
+    with pushed_states(optics.other) as seen:
+        optics.wires["ell14"].mounts.pop("2")
+        optics.wait(optics.turning, "UNKNOWN")
+        before = optics.other.read_attribute("poll_count").value
+        wait_until(lambda: optics.other.read_attribute("poll_count").value > before + 10, 10, "it is polled")
+        assert seen() == {"ON"}
+
+
+@contextlib.contextmanager
+def pushed_states(device: Any) -> Iterator[Callable[[], set[str]]]:
+    """Return what tells which states were pushed since."""
+    queue = PullQueue(device, "State", tango.EventType.ARCHIVE_EVENT)
+    try:
+        yield lambda: {str(event.attr_value.value) for event in queue.take() if not event.err}
+    finally:
+        queue.close()
 
 
 def test_a_silent_line_is_unknown_for_all_its_devices_at_once_and_no_call_waits(optics: Optics) -> None:

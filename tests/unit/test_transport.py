@@ -459,3 +459,37 @@ def test_when_one_mount_is_silent_another_one_is_asked_and_briefly(there: bool) 
     assert asked == [b"2?\n"]
     line_.close()
     serve_loop("shared", None)
+
+
+def test_whom_nobody_knows_is_asked_last_and_never_when_time_is_short() -> None:
+    """Fifteen addresses that may be empty do not keep the mount that is there from proving the line."""
+    asked: list[bytes] = []
+    there = {b"9?\n", b"C?\n"}
+
+    def answer(data: bytes) -> bytes:
+        asked.append(data)
+        return data if data in there else b""
+
+    def probe_of(address: str, timeout_s: float) -> Probe:
+        request = f"{address}?\n".encode()
+        return Probe(request, LINE, lambda reply: reply == request, timeout_s)
+
+    serve_loop("guesses", answer)
+    first = probe_of("2", 0.02)
+    line_ = open_transport("loop://guesses", probe=first)
+    for address in "0123456789ABCDEF":
+        line_.add_guess(probe_of(address, 0.02))
+    line_.add_probe(probe_of("9", 0.3))
+    line_.reconnect_briefly(first)
+    assert asked == [b"9?\n"]
+    there.remove(b"9?\n")
+    with pytest.raises(ReplyTimeout):
+        line_.reconnect_briefly(first)
+    line_._late_until_s = 0.0
+    line_.reconnect()
+    assert asked[2:4] == [b"2?\n", b"9?\n"]
+    assert asked[-1] == b"C?\n"
+    line_.reconnect_briefly(first)
+    assert asked[-1] == b"C?\n"
+    line_.close()
+    serve_loop("guesses", None)

@@ -10,11 +10,8 @@ from bandoneon.errors import OutOfRange
 from device_servers.core.device import Identity, InstrumentDevice, Value
 from device_servers.core.transport import Line, Priority, Probe, Transport
 from device_servers.instruments.ell14 import protocol
-from device_servers.instruments.ell14.driver import Bus, Rotator, check_address
+from device_servers.instruments.ell14.driver import SEARCH_TIMEOUT_S, Bus, Rotator, check_address
 from device_servers.instruments.ell14.protocol import ADDRESSES, BUS_QUANTITIES, QUANTITIES, Status
-
-PROBE_TIMEOUT_S = 0.2
-"""How long each of the addresses is given to prove a line of which no mount is known."""
 
 _GETTERS: Mapping[str, Callable[[Rotator], Value]] = {
     "velocity_pct": Rotator.velocity_pct,
@@ -155,14 +152,14 @@ class ElliptecBus(InstrumentDevice):
     """The line of Elliptec mounts itself: whether it works, and who is on it."""
 
     quantities = BUS_QUANTITIES
-    probe = probe_of(ADDRESSES[0], PROBE_TIMEOUT_S)
+    probe = probe_of(ADDRESSES[0], SEARCH_TIMEOUT_S)
 
     _found: tuple[str, ...] | None = None
 
     def connect(self, transport: Line) -> Bus:
         """Return the line's verbs. Whatever mount is on the line proves it, so that Discover works on any."""
         for address in ADDRESSES:
-            transport.add_probe(probe_of(address, PROBE_TIMEOUT_S))
+            transport.add_guess(probe_of(address, SEARCH_TIMEOUT_S))
         return Bus(transport, timeout_s=self.timeout_s)
 
     def greet(self, driver: Bus) -> Identity:

@@ -13,7 +13,7 @@ from device_servers.instruments.ell14 import protocol
 from device_servers.instruments.ell14.protocol import ADDRESSES, QUANTITIES, Frame, Info, Request, Status
 
 SEARCH_TIMEOUT_S = 0.05
-"""How long an address is given to answer when mounts are looked for: ten bytes at 9600 baud take 10 ms."""
+"""How long an address is given to answer of which no mount is known: ten bytes at 9600 baud take 10 ms."""
 
 _LIMITS = {quantity.name: quantity for quantity in QUANTITIES}
 
