@@ -84,7 +84,8 @@ class Simulator(Device):
         name = Fault(fault).name.lower()
         self._running.fault = None if name == "none" else name
         self.set_state(DevState.ON if name == "none" else DevState.ALARM)
-        self.set_status(f"Simulating {self.model} at {self._running.address}, fault {name}.")
+        broken = "" if name == "none" else f"Fault {name.upper()} was asked for. "
+        self.set_status(f"{broken}Simulating {self.model} at {self._running.address}.")
 
     @property
     def _running(self) -> WireServer:

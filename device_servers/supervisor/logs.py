@@ -86,9 +86,9 @@ def record_of(line: str, server: str) -> tuple[int, str]:
     """Return a log line's time in ns and the record for the operator; a line that is no JSON is a message of now."""
     try:
         record = json.loads(line)
-        message = " ".join(
-            [str(record["event"]), *(str(record[key]) for key in ("state", "status", "reason") if key in record)]
-        )
+        event = str(record["event"])
+        more = " ".join(str(record[key]) for key in ("state", "status", "reason") if record.get(key))
+        message = f"{event}: {more}" if more else event
         time_ns = round(datetime.fromisoformat(str(record["timestamp"])).timestamp() * 1e9)
         level = str(record.get("level", "info"))
         source = str(record.get("device", server))

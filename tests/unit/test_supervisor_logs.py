@@ -104,8 +104,9 @@ def test_the_end_of_a_log_can_be_read_as_it_is(logs: Logs) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "source"),
     [
-        (line("moved", device="lab/stage/1", reason="asked"), "moved asked", "lab/stage/1"),
-        (line("state", state="ON", status="fine"), "state ON fine", METER),
+        (line("lost", device="lab/stage/1", reason="no reply"), "lost: no reply", "lab/stage/1"),
+        (line("state", state="ON", status="fine"), "state: ON fine", METER),
+        (line("restart", reason=""), "restart", METER),
         ("Traceback", "Traceback", METER),
         ("5", "5", METER),
         ("[1]", "[1]", METER),
