@@ -104,10 +104,12 @@ def test_a_killed_server_is_back_and_its_outage_is_one_gap(site: Site) -> None:
         return site.device("lab/power/1").read_attribute("power").time.totime() > killed
 
     wait_until(polled_again, 10, "the power meter is polled again")
-    after = wait_until(
-        lambda: site.server(name) if site.server(name)["restarts"] > before["restarts"] else None, 10, "counted"
-    )
-    assert after["state"] == "running"
+
+    def runs_again() -> dict[str, Any] | None:
+        server = site.server(name)
+        return server if server["restarts"] > before["restarts"] and server["state"] == "running" else None
+
+    after = wait_until(runs_again, 10, "it runs, and is counted")
     assert "signal 9" in after["last_exit"]
 
     def rows() -> list[dict[str, Any]]:
