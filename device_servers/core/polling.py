@@ -344,12 +344,20 @@ _started = threading.Event()
 def loop_for(
     url: str, probe: Probe, thread_context: Callable[[], contextlib.AbstractContextManager[object]]
 ) -> PollLoop:
-    """Return the loop of the line at `url`: devices of a process with the same connection share one."""
+    """Return the loop of the line at `url`: devices of a process with the same connection share one.
+
+    Lines that no device uses any more are closed: the one that left came back with another connection.
+    """
     with _loops_lock:
         loop = _loops.get(url)
         if loop is None:
             loop = _loops[url] = PollLoop(open_transport(url, probe=probe), thread_context)
-        return loop
+        unused = [other for other in _loops.values() if other is not loop and not other.names]
+        for other in unused:
+            del _loops[other.line.url]
+    for other in unused:
+        other.close()
+    return loop
 
 
 def start_loops() -> None:

@@ -163,6 +163,15 @@ class TestValues:
         finally:
             line.stop()
 
+    def test_a_restarted_device_lets_go_of_the_port_it_had(self, bench: BenchServer) -> None:
+        """Another baud rate, put into effect with DevRestart in place of Init: the port is not kept from itself."""
+        bench.device.put_property({"connection": bench.line.address.replace("115200", "57600")})
+        admin = tango.DeviceProxy(f"tango://{bench.database.tango_host}/dserver/Bench/t")
+        admin.command_inout("DevRestart", bench.device.dev_name())
+        bench.wait_for("ON")
+        bench.device.write_attribute("setting", 42)
+        wait_until(lambda: bench.wire.setting == 42, 2, "it is written")
+
     @pytest.mark.parametrize(("name", "value"), [("poll_period_s", "-1"), ("connection", "nowhere")])
     def test_init_with_a_bad_property_is_fault_and_nothing_is_known(
         self, bench: BenchServer, name: str, value: str
