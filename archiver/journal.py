@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 import pyarrow as pa
 
 from archiver.checkpoint import has_checkpoint
+from archiver.clock import SET_BACK_NS, clock_row
 from archiver.commits import (
     SCHEMA,
     Commit,
@@ -218,6 +219,7 @@ class JournalWriter:
         self._file: int | None = None
         self._index: IndexWriter | None = None
         self._next_checkpoint_ns = 0
+        self._newest_ns = self.recovered.checkpoint.ended_ns
         self._buffer = _Buffer()
         self._stream: Any = None
         self._end = 0
@@ -248,10 +250,14 @@ class JournalWriter:
         now_ns = time.time_ns()
         rows = self._pending.copy()
         try:
-            if self._file is None or self._end >= self._segment_bytes or now_ns // _NS_PER_DAY != self._day:
+            set_back = now_ns < self._newest_ns - SET_BACK_NS
+            full = self._end >= self._segment_bytes or now_ns // _NS_PER_DAY != self._day
+            if self._file is None or full or set_back:
                 self._new_segment(now_ns)
                 # as they were before what is pending
                 rows[:0] = [definition.to_row(now_ns) for definition in self._stated.values()]
+            if set_back:
+                rows.append(clock_row(now_ns, self._newest_ns))
             if self.checkpoint is not None and (last or not self._end or now_ns >= self._next_checkpoint_ns):
                 rows.append(self.checkpoint(now_ns))
             self._write(rows, now_ns)
@@ -261,6 +267,7 @@ class JournalWriter:
             raise
         self._pending.clear()
         self._stated = dict(self.definitions)
+        self._newest_ns = now_ns
         self.next_commit += 1
         return self.next_commit - 1
 

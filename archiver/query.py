@@ -244,11 +244,14 @@ def _collect(data_dir: Path, asked: _Asked, warn: Callable[[str], None]) -> dict
 
 def _collect_one(journal: Path, asked: _Asked, found: dict[str, _Found], missing: list[Missing]) -> set[str]:
     """Read one journal into `found`, only the segments that can matter; return the names of all its attributes."""
-    segments, (first, last) = concerning(journal, asked.earliest_ns, asked.latest_ns)
+    segments, stretches = concerning(journal, asked.earliest_ns, asked.latest_ns)
     if not segments:
         return set()
-    expected = None if first else first_commit_of(journal)
-    definitions = _read(_Part(segments, first, last, expected), asked.wants, found, missing)
+    definitions: dict[int, AttributeDefinition] = {}
+    for first, last in stretches:
+        expected = None if first else first_commit_of(journal)
+        definitions |= _read(_Part(segments, first, last, expected), asked.wants, found, missing)
+    last = stretches[-1][1]
     if last < len(segments):
         # the newest segment knows the most names
         definitions |= segments[-1].definitions()
@@ -257,7 +260,8 @@ def _collect_one(journal: Path, asked: _Asked, found: dict[str, _Found], missing
         found.setdefault(name, _Found(definition)).learn(definition)
     if asked.around:
         start_ns, stop_ns = asked.start_ns, asked.stop_ns
-        before = (_Part(segments, at, at + 1) for at in reversed(range(first)))
+        unread = set(range(last)).difference(*(range(*stretch) for stretch in stretches))
+        before = (_Part(segments, at, at + 1) for at in sorted(unread, reverse=True))
         after = (_Part(segments, at, at + 1) for at in range(last, len(segments)))
         _extend(before, mine, found, missing, lambda one: start_ns is None or one.has_until(start_ns))
         _extend(after, mine, found, missing, lambda one: stop_ns is None or one.has_after(stop_ns))

@@ -8,13 +8,16 @@ The only place where projections and queries touch the journal's files; reading 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from pathlib import Path
 
+import numpy as np
+
+from archiver.clock import set_back_from
 from archiver.commits import Commit, definitions_in, first_commit, open_at, segment_paths
 from archiver.index import read_index
 from archiver.series import newest_ns
-from bandoneon.record import AttributeDefinition
+from bandoneon.record import AttributeDefinition, Kind
 
 PART_BYTES = 8 << 20
 """Of a long segment so much is read at once when looking back for a value."""
@@ -33,15 +36,17 @@ def journal_of(data_dir: Path, archiver: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One file of a journal, or commits `begin` to before `end` of one; `begin_ns` is when the first was sealed, about.
+    """One file of a journal, or commits `begin` to before `end` of one; None: from its first, to its last.
 
-    None: from its first, to its last.
+    `begin_ns` is when the oldest row of the first was received; `before_ns`, where the clock was set back before it,
+    when the newest row before that was.
     """
 
     path: Path
     begin_ns: int = 0
     begin: int | None = None
     end: int | None = None
+    before_ns: int | None = None
 
     @property
     def first_commit(self) -> int:
@@ -75,13 +80,20 @@ def received_ns(commit: Commit) -> int:
     return newest_ns(received, kind)
 
 
+def _oldest_ns(commit: Commit) -> int:
+    """Return when the oldest row of a commit was received: earlier than the others when the disk was full meanwhile."""
+    received, kind = (commit.table.column(name).to_numpy() for name in ("received_ns", "kind"))
+    told = received[~np.isin(kind, (Kind.DEFINE, Kind.MARK, Kind.GAP))]
+    return int(told.min()) if len(told) else newest_ns(received, kind)
+
+
 def list_segments(journal: Path) -> list[Segment]:
     """Return the segments of a journal that hold at least one whole commit, oldest first."""
     found: list[Segment] = []
     for path in segment_paths(journal):
         first = next(Segment(path).commits(), None)
         if first is not None:
-            found.append(Segment(path, received_ns(first)))
+            found.append(Segment(path, _oldest_ns(first), before_ns=set_back_from(first.table)))
     return found
 
 
@@ -97,23 +109,40 @@ def _split(segment: Segment, start_ns: int | None, stop_ns: int | None) -> list[
     cuts = sorted({*at_start, *at_stop, *size.values()})
     begins = [(segment.begin_ns, None), *((cut.received_ns, cut.commit) for cut in cuts)]
     ends = [*(cut.commit for cut in cuts), None]
-    return [Segment(segment.path, begin_ns, begin, end) for (begin_ns, begin), end in zip(begins, ends, strict=True)]
+    return [
+        Segment(segment.path, begin_ns, begin, end, segment.before_ns if begin is None else None)
+        for (begin_ns, begin), end in zip(begins, ends, strict=True)
+    ]
 
 
-def concerning(journal: Path, start_ns: int | None, stop_ns: int | None) -> tuple[list[Segment], tuple[int, int]]:
+def concerning(journal: Path, start_ns: int | None, stop_ns: int | None) -> tuple[list[Segment], list[tuple[int, int]]]:
     """Return a journal in parts, oldest first, and which of them, from first to before last, concern an interval.
 
-    They hold all that was received from `start_ns` to `stop_ns` (None: from the beginning, to the end).
+    They hold all that was received from `start_ns` to `stop_ns` (None: from the beginning, to the end). It is one
+    stretch of the journal, or more where the clock was set back.
     """
     whole = list_segments(journal)
-    first, last = _range(whole, start_ns, stop_ns)
+    cut = {number for first, last in _stretches(whole, start_ns, stop_ns) for number in (first, last - 1)}
     parts: list[Segment] = []
     for number, segment in enumerate(whole):
-        parts += _split(segment, start_ns, stop_ns) if number in (first, last - 1) else [segment]
-    return parts, _range(parts, start_ns, stop_ns)
+        parts += _split(segment, start_ns, stop_ns) if number in cut else [segment]
+    return parts, _stretches(parts, start_ns, stop_ns)
+
+
+def _stretches(segments: list[Segment], start_ns: int | None, stop_ns: int | None) -> list[tuple[int, int]]:
+    """Return which segments concern an interval; at least one of any."""
+    found: list[tuple[int, int]] = []
+    set_back = [number for number, segment in enumerate(segments) if number and segment.before_ns is not None]
+    for begin, end in pairwise([0, *set_back, len(segments)]):
+        ended_ns = segments[end].before_ns if end < len(segments) else None
+        if begin < end and (start_ns is None or ended_ns is None or ended_ns >= start_ns):
+            first, last = _range(segments[begin:end], start_ns, stop_ns)
+            found.append((begin + first, begin + last))
+    return found
 
 
 def _range(segments: list[Segment], start_ns: int | None, stop_ns: int | None) -> tuple[int, int]:
+    """Return the same of segments in which time goes on."""
     first, last = 0, len(segments)
     if start_ns is not None:
         earlier = takewhile(lambda segment: segment.begin_ns <= start_ns, segments)

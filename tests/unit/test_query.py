@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -347,3 +348,49 @@ def test_every_format_takes_every_answer(
     else:
         read = {"csv": pl.read_csv, "parquet": pl.read_parquet, "arrow": pl.read_ipc}[form]
         assert read(path).height == frame.height
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_clock_that_is_set_back_hides_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """What is received before and after is found by its time, wherever it is in the journal."""
+    monkeypatch.setattr("archiver.index._SPACING_BYTES", 0)
+    monkeypatch.setattr("archiver.segments.PART_BYTES", 2000)
+    chance = random.Random(seed)
+    now_ns = NOON
+    monkeypatch.setattr("archiver.journal.time.time_ns", lambda: now_ns)
+    times: list[int] = []
+    with Journal(tmp_path) as journal:
+        journal.define("lab/power/1/power")
+        for number in range(40):
+            now_ns += chance.choice([1, 1, 1, 10, 100, 300, -100, -500, 10_000, -10_000]) * SECOND
+            times.append(now_ns)
+            journal.read("lab/power/1/power", now_ns, float(number))
+            journal.commit()
+            if chance.random() < 0.1:
+                journal.restart()
+    for _ in range(10):
+        start_ns, stop_ns = sorted(chance.choice(times) + chance.randint(-50, 50) * SECOND for _ in range(2))
+        expected = {float(n) for n, time_ns in enumerate(times) if start_ns <= time_ns <= stop_ns}
+        frame = query(tmp_path, ["lab/power/1/power"], start_ns=start_ns, stop_ns=stop_ns)
+        assert sorted(frame["value"]) == sorted(expected)
+        at_ns = chance.choice(times)
+        (value,) = query(tmp_path, ["lab/power/1/power"], at_ns=at_ns)["value"]
+        newest_ns = max(time_ns for time_ns in times if time_ns <= at_ns)
+        assert times[round(value)] == newest_ns
+
+
+def test_what_waited_while_the_disk_was_full_is_found_by_its_own_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written with what came an hour later, at the head of a segment."""
+    monkeypatch.setattr("archiver.journal.time.time_ns", lambda: NOON + 7200 * SECOND)
+    with Journal(tmp_path) as journal:
+        journal.define("lab/power/1/power")
+        journal.read("lab/power/1/power", NOON, 1.0)
+        journal.commit()
+        journal.restart()
+        journal.read("lab/power/1/power", NOON + 3600 * SECOND, 2.0)
+        journal.read("lab/power/1/power", NOON + 7200 * SECOND, 3.0)
+        journal.commit()
+    frame = query(tmp_path, ["lab/power/1/power"], start_ns=NOON + 3600 * SECOND, stop_ns=NOON + 3601 * SECOND)
+    assert frame["value"].to_list() == [2.0]
