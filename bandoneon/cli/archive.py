@@ -159,9 +159,10 @@ def verify(context: typer.Context, as_json: JSON = False) -> None:
         print_json(dataclasses.asdict(health))
     else:
         for journal in health.journals:
+            segments = "1 segment" if journal.segments == 1 else f"{journal.segments} segments"
             print(
                 f"{journal.archiver}: {journal.rows} rows of {journal.attributes} attributes in "
-                f"{journal.commits} commits and {journal.segments} segments, "
+                f"{journal.commits} commits in {segments}, "
                 f"{_when(journal.first_ns)} to {_when(journal.last_ns)}"
             )
         print(f"HDF5: {health.hdf5.files} files, {health.hdf5.live} of them still open or not compressed yet")

@@ -175,7 +175,7 @@ class Fleet:
         server = Server(registered, since_wall_s=now.wall_s, restarts=kept.restarts, last_exit=kept.last_exit)
         self.servers[registered.name] = server
         if missed is not None:
-            self._note_exit(server, missed, now)
+            self._note_exit(server, missed, now, asked_for=kept.stopped)
         if running is None:
             if not kept.stopped:
                 self._waiting.add(registered.name)
@@ -265,7 +265,7 @@ class Fleet:
         if before == "starting" and exit_event.get("code") == EXIT_DATABASE_UNREACHABLE:
             self._retry(server, "the Tango database does not answer or cannot write", now)
             return []
-        self._note_exit(server, exit_event, now)
+        self._note_exit(server, exit_event, now, asked_for=before == "stopping")
         if before == "stopping":
             if server.then_start:
                 server.then_start = False
@@ -283,10 +283,11 @@ class Fleet:
         server.again_s = now.monotonic_s + RETRY_S
         self._enter(server, "backing_off", now)
 
-    def _note_exit(self, server: Server, exit_event: Mapping[str, Any], now: Now) -> None:
+    def _note_exit(self, server: Server, exit_event: Mapping[str, Any], now: Now, *, asked_for: bool) -> None:
         server.last_exit = describe_exit(exit_event)
+        level = "info" if asked_for or exit_event.get("code") == 0 else "error"
         numbers = {key: exit_event[key] for key in ("pid", "code", "signal") if exit_event.get(key) is not None}
-        self._record(server, now, "exit", how=server.last_exit, **numbers)
+        self._record(server, now, "exit", level=level, how=server.last_exit, **numbers)
 
     def _after_end(self, server: Server, now: Now, *, failed: bool) -> list[Action]:
         decision = decide(

@@ -110,12 +110,12 @@ def test_a_level_that_does_not_come_up_does_not_hold_up_the_rest_for_ever() -> N
 
 
 def test_a_server_that_dies_is_started_again_and_the_history_says_how_it_ended() -> None:
-    """The restart is immediate and counted; the exit's signal is on record."""
+    """The restart is immediate and counted; the exit's signal is on record, as an error."""
     host = Host().all_run()
     assert forks(host.die(METER, 100.0, number=9)) == [METER]
     server = host.fleet.servers[METER]
     assert (server.state, server.restarts, server.last_exit) == ("starting", 1, "signal 9 (SIGKILL)")
-    assert any(line["what"] == "exit" and line["signal"] == 9 for line in host.history())
+    assert [(line["signal"], line["level"]) for line in host.history() if line["what"] == "exit"] == [(9, "error")]
 
 
 def test_a_server_that_dies_every_time_backs_off_and_is_given_up_loudly() -> None:
