@@ -30,12 +30,12 @@ def main(arguments: list[str]) -> int:
     """Open the window, on the panel that is named if one is, and return the exit code when it is closed."""
     panel, wrong = panel_named(arguments)
     if wrong:
-        sys.stderr.write(f"error: {wrong}\n")
+        sys.stderr.write(f"bandoneon: {wrong}\n")
         return 2
     try:
         opening = find_opening(default_root(), tango_host_of())
     except SiteError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"bandoneon: {error}\n")
         return 1
     os.environ["TANGO_HOST"] = opening.tango_host
     application = open_application()
@@ -73,7 +73,7 @@ def open_application() -> QApplication:
             return
         absent = any("could not connect to display" in line for line in heard)
         reason = "no display answers; set DISPLAY, as a desktop or `ssh -X` does" if absent else heard[-1] or text
-        sys.stderr.write(f"error: the window cannot be opened: {reason}\n")
+        sys.stderr.write(f"bandoneon: the window cannot be opened: {reason}\n")
         sys.stderr.flush()
         os._exit(1)
 

@@ -453,7 +453,7 @@ def test_without_a_display_the_program_says_what_to_do(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gui"]
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: the window cannot be opened: no display answers")
+    assert done.stderr.startswith("bandoneon: the window cannot be opened: no display answers")
     assert done.stderr.count("\n") == 1
 
 
