@@ -1,13 +1,17 @@
 """A bench instrument behind a real line, and its device server, for tests of the device base."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tango
 
+from bandoneon.tangolink.subscription import PullQueue
 from device_servers.core.wire_server import WireServer
 from tests.support import Process, TangoDatabase, wait_until
 from tests.support_device import BenchWire
@@ -67,3 +71,24 @@ def bench(database: TangoDatabase, tmp_path: Path) -> Iterator[BenchServer]:
     yield server
     server.process.stop()
     line.stop()
+
+
+@contextmanager
+def events(device: tango.DeviceProxy, attribute: str, kind: tango.EventType) -> Iterator[PullQueue]:
+    """A subscription that is ended."""
+    queue = PullQueue(device, attribute, kind)
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+def call(device: tango.DeviceProxy, command: str, duration_s: float) -> None:
+    """Call a command that takes long; the call may fail, as the process may leave meanwhile."""
+    with tango.EnsureOmniThread(), contextlib.suppress(tango.DevFailed):
+        device.command_inout(command, duration_s)
+
+
+def is_doing(device: tango.DeviceProxy, command: str) -> bool:
+    """Whether a command is carried out: the device's black box tells what was called last."""
+    return any(command in line for line in device.black_box(5))
