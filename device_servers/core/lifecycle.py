@@ -22,13 +22,10 @@ _begun = threading.Event()
 _done = threading.Event()
 
 
-def at_exit(name: str, make_safe: Callable[[], None] | None) -> None:
-    """Call `make_safe` when this process ends; None takes it back."""
+def at_exit(name: str, make_safe: Callable[[], None]) -> None:
+    """Call `make_safe` when this process ends."""
     with _lock:
-        if make_safe is None:
-            _safe_stops.pop(name, None)
-        else:
-            _safe_stops[name] = make_safe
+        _safe_stops[name] = make_safe
 
 
 def ending() -> bool:
@@ -41,6 +38,7 @@ def make_all_safe(exit_status: int = 0) -> None:
     with _lock:
         first = not _begun.is_set()
         _begun.set()
+        safe_stops = list(_safe_stops.items())
     if not first:
         _done.wait(MAKE_SAFE_S)
         return
@@ -48,8 +46,7 @@ def make_all_safe(exit_status: int = 0) -> None:
     leave.daemon = True
     leave.start()
     threads = [
-        threading.Thread(target=_guarded, args=item, name=f"make safe {item[0]}", daemon=True)
-        for item in _safe_stops.items()
+        threading.Thread(target=_guarded, args=item, name=f"make safe {item[0]}", daemon=True) for item in safe_stops
     ]
     for thread in threads:
         thread.start()
