@@ -8,7 +8,6 @@ themselves, so a restart reads a minute of the journal and not all of it.
 # pyright: reportUnknownParameterType=false, reportMissingTypeStubs=false
 # (pyarrow has no type stubs)
 
-import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from archiver.block import batch_metadata
+from archiver.marks import content_of, mark_row, newest_mark
 from archiver.series import newest_ns
-from bandoneon.record import ARCHIVER, READ, Columns, Kind, Quality, Row
+from bandoneon.record import READ, Columns, Kind, Row
 
 _WHAT: Final = "checkpoint"
 _ROWS_AHEAD: Final = (Kind.DEFINE, Kind.STREAM, Kind.MARK, Kind.LEDGER)
@@ -75,9 +75,7 @@ class Checkpoint:
         """Return its MARK row."""
         attributes = {number: [one.time_ns, one.value, one.outage] for number, one in self.attributes.items()}
         streams = {number: list(stream.values()) for number, stream in self.streams.items()}
-        content = {"what": _WHAT, "attributes": attributes, "streams": streams}
-        payload = json.dumps(content, separators=(",", ":")).encode()
-        return Row(ARCHIVER, READ, -1, 0, now_ns, now_ns, Quality.VALID, Kind.MARK, payload=payload)
+        return mark_row(_WHAT, now_ns, attributes=attributes, streams=streams)
 
     def note(self, rows: pa.RecordBatch) -> bool:
         """Take further rows of the journal, in order; return whether a checkpoint was among them."""
@@ -101,20 +99,18 @@ class Checkpoint:
 
     def _restate(self, rows: pa.RecordBatch) -> int:
         """Take the newest checkpoint in `rows`; return how many rows it makes superfluous."""
-        marks = np.flatnonzero(cast("Any", rows.column("kind")).to_numpy() == Kind.MARK)
-        for position in marks[::-1].tolist():
-            content = _content(rows.column("payload")[position].as_py())
-            if content is not None:
-                self.attributes = {
-                    int(number): Standing(time_ns, value, Outage(*outage) if outage else None)
-                    for number, (time_ns, value, outage) in content["attributes"].items()
-                }
-                self.streams = {
-                    int(number): {position[0]: Position(*position) for position in stream}
-                    for number, stream in content["streams"].items()
-                }
-                return position + 1
-        return 0
+        mark = newest_mark(rows, _WHAT)
+        if mark is None:
+            return 0
+        self.attributes = {
+            int(number): Standing(time_ns, value, Outage(*outage) if outage else None)
+            for number, (time_ns, value, outage) in mark.content["attributes"].items()
+        }
+        self.streams = {
+            int(number): {position[0]: Position(*position) for position in stream}
+            for number, stream in mark.content["streams"].items()
+        }
+        return mark.position + 1
 
     def _advance(self, row: Row) -> None:
         try:
@@ -143,10 +139,4 @@ class Checkpoint:
 
 def has_checkpoint(rows: Iterable[Row]) -> bool:
     """Whether a checkpoint is among some rows."""
-    return any(row.kind == Kind.MARK and _content(row.payload) is not None for row in rows)
-
-
-def _content(payload: bytes | None) -> dict[str, Any] | None:
-    """Return what a MARK row says if it is a checkpoint."""
-    content = json.loads(payload or b"{}")
-    return content if content.get("what") == _WHAT else None
+    return any(row.kind == Kind.MARK and content_of(row.payload, _WHAT) is not None for row in rows)

@@ -204,8 +204,8 @@ def read_segment(path: Path) -> Iterator[Commit]:
 
 def definitions_in(table: pa.RecordBatch) -> list[AttributeDefinition]:
     """Return the definitions stated in a commit, in order."""
-    kinds = table.column("kind")
-    if not pc.any(pc.equal(kinds, pa.scalar(int(Kind.DEFINE), pa.uint8()))).as_py():
+    stating = pc.equal(table.column("kind"), pa.scalar(int(Kind.DEFINE), pa.uint8()))
+    if not pc.any(stating).as_py():
         return []
-    stated = table.filter(pc.equal(kinds, pa.scalar(int(Kind.DEFINE), pa.uint8())))
+    stated = table.filter(stating)
     return [AttributeDefinition.from_json(cast("bytes", payload.as_py())) for payload in stated.column("payload")]

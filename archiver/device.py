@@ -161,8 +161,8 @@ class Archiver(Device):
         damaged = journal.recovered.damaged
         if damaged:
             get_logger(device=self.get_name()).error("journal damaged", reason=f"kept in {', '.join(damaged)}")
-            ingest.mark(json.dumps({"what": "damaged", "files": damaged}).encode())
-        ingest.mark(json.dumps({"what": "start", "device": self.get_name(), "pid": os.getpid()}).encode())
+            ingest.mark("damaged", files=damaged)
+        ingest.mark("start", device=self.get_name(), pid=os.getpid())
         self._judge(work)
         self._work = work
         return work

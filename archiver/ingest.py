@@ -19,8 +19,9 @@ from archiver.channel import Channel, StreamChannel
 from archiver.checkpoint import Checkpoint, Position, Standing
 from archiver.journal import JournalWriter
 from archiver.ledger import Ledger
+from archiver.marks import mark_row
 from archiver.sources.base import BlockSource, Reading, Source
-from bandoneon.record import ARCHIVER, READ, AttributeDefinition, Format, Kind, Quality, Row
+from bandoneon.record import AttributeDefinition, Format, Kind, Row
 
 PERIOD_S: Final = 0.2
 """At most one commit, and so one fdatasync, in this time."""
@@ -104,10 +105,9 @@ class Ingest:
         self._notes.put(done.set)
         done.wait(timeout_s)
 
-    def mark(self, payload: bytes) -> None:
+    def mark(self, what: str, **content: object) -> None:
         """Write a MARK row."""
-        now_ns = time.time_ns()
-        row = Row(ARCHIVER, READ, -1, 0, now_ns, now_ns, Quality.VALID, Kind.MARK, payload=payload)
+        row = mark_row(what, time.time_ns(), **content)
         self._notes.put(lambda: self._journal.append([row]))
 
     def counts(self, name: str) -> tuple[int, int]:

@@ -34,6 +34,7 @@ from archiver.commits import (
 from archiver.durable import sync_directory
 from archiver.index import CHECKPOINT, DEFINES, Entry, IndexWriter
 from archiver.recovery import damaged_parts, is_damaged, recover
+from archiver.series import TIMELESS
 from bandoneon.record import AttributeDefinition, Kind, Row
 
 __all__ = [
@@ -58,9 +59,6 @@ _EMPTY: Final = pa.RecordBatch.from_arrays([pa.array([], column.type) for column
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
 _UNFIT: Final = (pa.ArrowException, ValueError, TypeError, OverflowError)
 """What Arrow raises for a value that does not fit its column."""
-
-_TIMELESS: Final = (Kind.GAP, Kind.DEFINE, Kind.MARK)
-"""Rows whose `received_ns` is not when something was received."""
 
 _NS_PER_DAY: Final = 86_400 * 10**9
 
@@ -301,7 +299,7 @@ class JournalWriter:
         if has_checkpoint(rows):
             flags |= CHECKPOINT
             self._next_checkpoint_ns = now_ns + round(CHECKPOINT_PERIOD_S * 1e9)
-        received_ns = min((row.received_ns for row in rows if row.kind not in _TIMELESS), default=now_ns)
+        received_ns = min((row.received_ns for row in rows if row.kind not in TIMELESS), default=now_ns)
         cast("IndexWriter", self._index).add(Entry(self.next_commit, self._end, self._crc, received_ns, flags))
         self._end += len(data)
         self.size_bytes += len(data)

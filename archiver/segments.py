@@ -16,8 +16,8 @@ import numpy as np
 from archiver.clock import set_back_from
 from archiver.commits import Commit, definitions_in, first_commit, open_at, segment_paths
 from archiver.index import read_index
-from archiver.series import newest_ns
-from bandoneon.record import AttributeDefinition, Kind
+from archiver.series import TIMELESS, newest_ns
+from bandoneon.record import AttributeDefinition
 
 PART_BYTES = 8 << 20
 """Of a long segment so much is read at once when looking back for a value."""
@@ -83,7 +83,7 @@ def received_ns(commit: Commit) -> int:
 def _oldest_ns(commit: Commit) -> int:
     """Return when the oldest row of a commit was received: earlier than the others when the disk was full meanwhile."""
     received, kind = (commit.table.column(name).to_numpy() for name in ("received_ns", "kind"))
-    told = received[~np.isin(kind, (Kind.DEFINE, Kind.MARK, Kind.GAP))]
+    told = received[~np.isin(kind, TIMELESS)]
     return int(told.min()) if len(told) else newest_ns(received, kind)
 
 

@@ -10,7 +10,7 @@ and opens the stream batches (contracts: "Stream batch"). Projections and querie
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +77,10 @@ class Unfolded:
     received_ns: int
     definitions: list[AttributeDefinition]
     items: list[Series | Gap]
+
+
+TIMELESS: Final = (Kind.DEFINE, Kind.MARK, Kind.GAP)
+"""Rows whose `received_ns` is not when something was received: restated ones, and a gap's end."""
 
 
 def newest_ns(received_ns: NDArray[np.int64], kind: NDArray[np.uint8]) -> int:
